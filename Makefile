@@ -1,0 +1,60 @@
+# The targets that people use. Everything is built into bin/.
+GO        ?= go
+TOOL      := $(GO) tool -modfile=tools/go.mod
+FUZZTIME  ?= 60s
+BIN       := bin/polylog
+PACKAGES  := ./...
+
+.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers fuzz clean
+
+build: $(BIN) ## the program
+
+$(BIN): FORCE
+	$(GO) build -o $@ ./cli/polylog
+FORCE:
+
+demo: build ## the whole story on real input; ends with an account of every message
+	$(BIN) demo
+
+registration: ## the user-registration example: one after the other, in parallel, through a topic
+	$(GO) run ./examples/registration
+
+fast: ## the tests that need nothing but Go, under three minutes
+	$(GO) test -timeout 3m $(PACKAGES)
+
+test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tests, the demo
+	./test/install
+	$(MAKE) build lint fast demo registration
+	./test/faults quick
+
+lint: ## formatting, vet and staticcheck
+	@test -z "$$($(TOOL) gofumpt -l . | tee /dev/stderr)"
+	$(GO) vet $(PACKAGES)
+	$(TOOL) staticcheck $(PACKAGES)
+
+format: ## rewrites the sources as lint wants them
+	$(TOOL) gofumpt -w .
+
+race: ## the tests under the race detector
+	$(GO) test -race -timeout 15m $(PACKAGES)
+
+check: lint race ## what a commit should have passed
+
+faults: build ## kill -9, fsync failure, full disk: at length
+	./test/faults full
+
+powercut: build ## power cuts on a loop device (root)
+	./test/faults powercut
+
+bench: build ## the workloads against this machine's own limits
+	cd bench && $(GO) run . -polylog ../$(BIN) -peers ceiling,polylog,polylog-memory
+
+bench-peers: build ## the same against NATS JetStream, RabbitMQ and ActiveMQ
+	./test/install peers
+	cd bench && $(GO) run . -polylog ../$(BIN)
+
+fuzz: ## every fuzz target for FUZZTIME
+	./test/fuzz $(FUZZTIME)
+
+clean:
+	rm -rf bin
