@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/queue"
@@ -13,48 +12,35 @@ import (
 // asked for and what to do about it; each protocol maps them to its own codes
 // in one table.
 var (
-	// ErrInvalid: the request makes no sense as asked; asking again will not help.
-	ErrInvalid = errors.New("invalid request")
-	// ErrUnsupported: this release cannot do it.
-	ErrUnsupported = errors.New("not supported")
-	// ErrUnauthorized: the principal may not do it.
-	ErrUnauthorized = errors.New("not permitted")
-	// ErrNotFound: no such destination, subscription, session or consumer.
-	ErrNotFound = errors.New("not found")
-	// ErrExists: it is there already.
-	ErrExists = errors.New("exists already")
-	// ErrWrongKind: a queue was opened as a topic, or the reverse, and
-	// views=any does not permit it.
-	ErrWrongKind = errors.New("destination is of another kind")
-	// ErrConflict: in use by somebody else.
-	ErrConflict = errors.New("in use")
-	// ErrTooLarge: over a limit that the message names.
-	ErrTooLarge = errors.New("over a limit")
-	// ErrBusy: a limit on what may be open at once; trying later may help.
-	ErrBusy = errors.New("too much at once")
-	// ErrClosed: the connection, session, consumer or broker has closed.
-	ErrClosed = errors.New("closed")
-	// ErrShuttingDown: the broker drains and takes nothing new.
-	ErrShuttingDown = errors.New("shutting down")
-	// ErrBadSelector: the selector's syntax; the message has the position.
-	ErrBadSelector = errors.New("bad selector")
+	ErrInvalid      = destination.ErrInvalid
+	ErrUnsupported  = destination.ErrUnsupported
+	ErrUnauthorized = destination.ErrUnauthorized
+	ErrNotFound     = destination.ErrNotFound
+	ErrExists       = destination.ErrExists
+	ErrWrongKind    = destination.ErrWrongKind
+	ErrConflict     = destination.ErrConflict
+	ErrTooLarge     = destination.ErrTooLarge
+	ErrBusy         = destination.ErrBusy
+	ErrClosed       = destination.ErrClosed
+	ErrShuttingDown = destination.ErrShuttingDown
+	ErrBadSelector  = destination.ErrBadSelector
 )
 
 // Operation is what a principal asks to do, for Authorize.
-type Operation uint8
+type Operation = destination.Operation
 
-// The operations.
+// The operations; destination.Operation says which resource each names.
 const (
-	OperationConnect    Operation = iota // resource: the client id, or empty
-	OperationCreate                      // resource: the destination's name, empty for a temporary one
-	OperationDescribe                    // resource: the destination's name
-	OperationSend                        // resource: the destination's name
-	OperationConsume                     // resource: the destination's name
-	OperationBrowse                      // resource: the destination's name
-	OperationSubscribe                   // resource: the subscription's name
-	OperationAlter                       // resource: the destination's name
-	OperationDelete                      // resource: the destination's or the subscription's name
-	OperationAdminister                  // resource: the verb
+	OperationConnect    = destination.OperationConnect
+	OperationCreate     = destination.OperationCreate
+	OperationDescribe   = destination.OperationDescribe
+	OperationSend       = destination.OperationSend
+	OperationConsume    = destination.OperationConsume
+	OperationBrowse     = destination.OperationBrowse
+	OperationSubscribe  = destination.OperationSubscribe
+	OperationAlter      = destination.OperationAlter
+	OperationDelete     = destination.OperationDelete
+	OperationAdminister = destination.OperationAdminister
 )
 
 // Broker is what sessions need of a broker; *broker.Broker satisfies it. Its
@@ -130,79 +116,15 @@ type Administrator interface {
 	Stats(ctx context.Context) (Stats, error)
 }
 
-// DestinationInfo describes a destination for operators.
-type DestinationInfo struct {
-	Name          string
-	ID            [16]byte
-	Kind          destination.Kind
-	Temporary     bool
-	Internal      bool
-	Settings      map[string]string // every setting by name, as it applies
-	Partitions    []PartitionInfo
-	Queue         *ViewInfo // nil where no queue view has been opened
-	Subscriptions int
-	Bytes         int64
-}
-
-// PartitionInfo describes one partition's log; offsets and bytes.
-type PartitionInfo struct {
-	Partition          int32
-	Start, End, Stable int64
-	Bytes              int64
-}
-
-// ViewInfo counts the messages of a queue or a subscription: the first line
-// as it is now, the second since the broker's start.
-type ViewInfo struct {
-	Waiting, Acquired, Scheduled, Held             int64
-	Delivered, Acknowledged, Expired, DeadLettered int64
-	Consumers                                      int
-}
-
-// Transfer says which waiting messages of a queue to purge, move or redrive.
-type Transfer struct {
-	Name     string
-	To       string
-	Selector string
-	Max      int64 // messages; 0: all that wait now
-}
-
-// TransferResult says how much was done, and whether a bound of one call left
-// some.
-type TransferResult struct {
-	Messages int64
-	More     bool
-}
-
-// SubscriptionQuery names one subscription, or those of a topic.
-type SubscriptionQuery struct {
-	Topic    string
-	ClientID string
-	Name     string
-	Shared   bool
-}
-
-// SubscriptionInfo describes a subscription for operators.
-type SubscriptionInfo struct {
-	Topic    string
-	ClientID string
-	Name     string
-	Kind     topic.Kind
-	Selector string
-	NoLocal  bool
-	View     ViewInfo
-}
-
-// Stats describes the broker.
-type Stats struct {
-	Version          string
-	StartedMS        int64 // ms since 1970
-	Epoch            int32
-	Destinations     int
-	Connections      int
-	Syncs            int64
-	JournalBytes     int64
-	RecoveryMS       int64
-	RecoveredEntries int64
-	HeapBytes        uint64
-}
+// What the Administrator's methods take and give. The packages below own the
+// structs, because the broker returns them and does not import this one.
+type (
+	DestinationInfo   = destination.Info
+	PartitionInfo     = destination.PartitionInfo
+	ViewInfo          = destination.ViewInfo
+	Transfer          = destination.Transfer
+	TransferResult    = destination.TransferResult
+	SubscriptionQuery = topic.Query
+	SubscriptionInfo  = topic.Info
+	Stats             = destination.BrokerInfo
+)
