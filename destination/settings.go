@@ -1,0 +1,304 @@
+package destination
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// None, as a name in DeadLetter, says that there is no such destination.
+const None = "none"
+
+// The values of the settings that are words.
+const (
+	DurabilityDisk   = "disk"
+	DurabilityMemory = "memory"
+	ViewsAny         = "any"
+	GroupsKey        = "key"
+	CleanupDelete    = "delete"
+	CleanupCompact   = "compact"
+	CleanupBoth      = "compact,delete"
+)
+
+// Errors of settings.
+var (
+	ErrUnknownSetting = errors.New("unknown setting")
+	ErrSettingValue   = errors.New("bad value")
+)
+
+// Settings say how a destination behaves. Every one has a name, which is what
+// the command line, TOML files and the wire use; SettingNames lists them.
+// The zero value is not useful: start with DefaultSettings.
+type Settings struct {
+	Partitions           int           // partitions
+	Durability           string        // durability
+	Views                string        // views
+	RetentionMS          int64         // retention.ms; -1 is for ever
+	RetentionBytes       int64         // retention.bytes, of one partition; -1 is no limit
+	RetentionHard        bool          // retention.hard
+	CleanupPolicy        string        // cleanup.policy
+	SegmentBytes         int64         // segment.bytes
+	SegmentMS            int64         // segment.ms
+	CompactionLagMS      int64         // min.compaction.lag.ms
+	DeleteRetentionMS    int64         // delete.retention.ms
+	MaxMessageBytes      int64         // max.message.bytes
+	MaxDeliveries        int           // max.deliveries; 0 is no limit
+	DeadLetter           string        // dead.letter; "" is DLQ.name, None is none
+	ExpiryDestination    string        // expiry.destination; "" is none
+	RedeliveryDelay      time.Duration // redelivery.delay
+	RedeliveryMultiplier float64       // redelivery.multiplier
+	RedeliveryMaxDelay   time.Duration // redelivery.max.delay
+	LockTimeout          time.Duration // lock.timeout
+	PriorityWindow       int           // priority.window
+	Groups               string        // groups
+	Exclusive            bool          // exclusive
+	HoldGroups           bool          // hold.groups
+}
+
+// DefaultSettings are the settings of a destination about which nothing was said.
+func DefaultSettings() Settings { return defaultSettings }
+
+var defaultSettings = func() (s Settings) {
+	for i := range settings {
+		if err := settings[i].field(&s).set(settings[i].Default); err != nil {
+			panic(fmt.Sprintf("destination: default of %s: %v", settings[i].Name, err))
+		}
+	}
+	return s
+}()
+
+// SettingInfo describes one setting.
+type SettingInfo struct {
+	Name    string
+	Type    string // "count", "bytes", "milliseconds", "duration", "factor", "flag", "name", or the words with | between
+	Default string // as Get gives it
+	Doc     string
+}
+
+type setting struct {
+	SettingInfo
+	field func(*Settings) value
+}
+
+const (
+	kib = int64(1) << 10
+	mib = int64(1) << 20
+	gib = int64(1) << 30
+)
+
+// settings is the one table. The order is the order in which they are shown.
+var settings = [...]setting{
+	{
+		SettingInfo{"partitions", "count", "1", "Number of partitions, 1 to 10000. May be raised later, never lowered."},
+		func(s *Settings) value { return countValue{&s.Partitions, 1, MaxPartitions} },
+	},
+	{
+		SettingInfo{"durability", "disk|memory", DurabilityDisk, "disk: confirmed once it is synced. memory: confirmed once it is written, lost with the broker."},
+		func(s *Settings) value { return wordValue{&s.Durability, "disk|memory"} },
+	},
+	{
+		SettingInfo{"views", "|any", "", "any: a queue may be opened as a topic too, and a topic as a queue."},
+		func(s *Settings) value { return wordValue{&s.Views, "|any"} },
+	},
+	{
+		SettingInfo{"retention.ms", "milliseconds", "604800000", "How long messages are kept after everyone who holds them is done; -1 is for ever."},
+		func(s *Settings) value { return millisValue{&s.RetentionMS, -1} },
+	},
+	{
+		SettingInfo{"retention.bytes", "bytes", "-1", "How much of one partition is kept after everyone who holds it is done; -1 is no limit."},
+		func(s *Settings) value { return bytesValue{&s.RetentionBytes, -1, math.MaxInt64} },
+	},
+	{
+		SettingInfo{"retention.hard", "flag", "false", "true: the limits of time and size hold even for messages that nobody has consumed."},
+		func(s *Settings) value { return flagValue{&s.RetentionHard} },
+	},
+	{
+		SettingInfo{"cleanup.policy", "delete|compact|compact,delete", CleanupDelete, "compact: the last message of each key is kept."},
+		func(s *Settings) value { return wordValue{&s.CleanupPolicy, "delete|compact|compact,delete"} },
+	},
+	{
+		SettingInfo{"segment.bytes", "bytes", "268435456", "Size of one segment file, 64 KiB to 1 GiB."},
+		func(s *Settings) value { return bytesValue{&s.SegmentBytes, 64 * kib, gib} },
+	},
+	{
+		SettingInfo{"segment.ms", "milliseconds", "604800000", "Age at which a segment is closed, however small."},
+		func(s *Settings) value { return millisValue{&s.SegmentMS, 1} },
+	},
+	{
+		SettingInfo{"min.compaction.lag.ms", "milliseconds", "0", "How long a message is safe from compaction."},
+		func(s *Settings) value { return millisValue{&s.CompactionLagMS, 0} },
+	},
+	{
+		SettingInfo{"delete.retention.ms", "milliseconds", "86400000", "How long a tombstone survives compaction."},
+		func(s *Settings) value { return millisValue{&s.DeleteRetentionMS, 0} },
+	},
+	{
+		SettingInfo{"max.message.bytes", "bytes", "1048588", "Largest batch that is accepted, 1 KiB to 256 MiB."},
+		func(s *Settings) value { return bytesValue{&s.MaxMessageBytes, kib, 256 * mib} },
+	},
+	{
+		SettingInfo{"max.deliveries", "count", "6", "Deliveries after which a message goes to the dead letter destination; 0 is no limit."},
+		func(s *Settings) value { return countValue{&s.MaxDeliveries, 0, math.MaxInt32} },
+	},
+	{
+		SettingInfo{"dead.letter", "name", "", "Where undeliverable messages go; empty is DLQ. and the name, none is nowhere."},
+		func(s *Settings) value { return nameValue{&s.DeadLetter} },
+	},
+	{
+		SettingInfo{"expiry.destination", "name", "", "Where expired messages go; empty is nowhere."},
+		func(s *Settings) value { return nameValue{&s.ExpiryDestination} },
+	},
+	{
+		SettingInfo{"redelivery.delay", "duration", "0s", "Wait before the first redelivery."},
+		func(s *Settings) value { return durationValue{&s.RedeliveryDelay, 0} },
+	},
+	{
+		SettingInfo{"redelivery.multiplier", "factor", "1", "By how much the wait grows with each redelivery, 1 to 100."},
+		func(s *Settings) value { return factorValue{&s.RedeliveryMultiplier, 1, 100} },
+	},
+	{
+		SettingInfo{"redelivery.max.delay", "duration", "15m0s", "Longest wait before a redelivery; 0 is no limit."},
+		func(s *Settings) value { return durationValue{&s.RedeliveryMaxDelay, 0} },
+	},
+	{
+		SettingInfo{"lock.timeout", "duration", "30s", "How long a holder without a session (share groups, HTTP) may keep a message."},
+		func(s *Settings) value { return durationValue{&s.LockTimeout, time.Millisecond} },
+	},
+	{
+		SettingInfo{"priority.window", "count", "1024", "How many waiting messages are looked at to find the one of highest priority; 0 ignores priority."},
+		func(s *Settings) value { return countValue{&s.PriorityWindow, 0, 1 << 20} },
+	},
+	{
+		SettingInfo{"groups", "|key", "", "key: every record with a key is in the message group of that key."},
+		func(s *Settings) value { return wordValue{&s.Groups, "|key"} },
+	},
+	{
+		SettingInfo{"exclusive", "flag", "false", "true: one consumer at a time gets everything, the others wait for it to go."},
+		func(s *Settings) value { return flagValue{&s.Exclusive} },
+	},
+	{
+		SettingInfo{"hold.groups", "flag", "false", "true: messages are kept until the consumer groups have committed past them."},
+		func(s *Settings) value { return flagValue{&s.HoldGroups} },
+	},
+}
+
+// SettingNames describes all settings, in the order in which to show them.
+func SettingNames() []SettingInfo {
+	all := make([]SettingInfo, len(settings))
+	for i := range settings {
+		all[i] = settings[i].SettingInfo
+	}
+	return all
+}
+
+func lookup(name string) (*setting, error) {
+	for i := range settings {
+		if settings[i].Name == name {
+			return &settings[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w %q", ErrUnknownSetting, name)
+}
+
+// Get is a setting's value as text, which Set takes back. ErrUnknownSetting.
+func (s *Settings) Get(name string) (string, error) {
+	d, err := lookup(name)
+	if err != nil {
+		return "", err
+	}
+	return d.field(s).String(), nil
+}
+
+// Set changes one setting. Durations are taken as "5s" or "7d", milliseconds
+// and sizes also so, as "64MiB", or as a number. On an error, ErrUnknownSetting
+// or ErrSettingValue, nothing is changed.
+func (s *Settings) Set(name, text string) error {
+	d, err := lookup(name)
+	if err != nil {
+		return err
+	}
+	if err := d.field(s).set(text); err != nil {
+		return fmt.Errorf("%s=%s: %w: %w", name, text, ErrSettingValue, err)
+	}
+	return nil
+}
+
+// Validate says whether all values are within their limits and agree with each
+// other. Settings that were only changed by Set fail on the latter alone.
+func (s *Settings) Validate() error {
+	for i := range settings {
+		v := settings[i].field(s)
+		copied := *s
+		if err := settings[i].field(&copied).set(v.String()); err != nil {
+			return fmt.Errorf("%s=%s: %w: %w", settings[i].Name, v, ErrSettingValue, err)
+		}
+	}
+	if s.RedeliveryMaxDelay > 0 && s.RedeliveryDelay > s.RedeliveryMaxDelay {
+		return fmt.Errorf("redelivery.delay=%s: %w: more than redelivery.max.delay=%s",
+			s.RedeliveryDelay, ErrSettingValue, s.RedeliveryMaxDelay)
+	}
+	if s.MaxMessageBytes > s.SegmentBytes {
+		return fmt.Errorf("max.message.bytes=%d: %w: more than segment.bytes=%d",
+			s.MaxMessageBytes, ErrSettingValue, s.SegmentBytes)
+	}
+	return nil
+}
+
+// Changes are the settings that differ from the default, by name.
+func (s *Settings) Changes() map[string]string {
+	changes := map[string]string{}
+	for i := range settings {
+		if text := settings[i].field(s).String(); text != settings[i].Default {
+			changes[settings[i].Name] = text
+		}
+	}
+	return changes
+}
+
+// SettingsFrom are the default settings with changes made, and validated.
+func SettingsFrom(changes map[string]string) (Settings, error) {
+	s := defaultSettings
+	for name, text := range changes {
+		if err := s.Set(name, text); err != nil {
+			return Settings{}, err
+		}
+	}
+	if err := s.Validate(); err != nil {
+		return Settings{}, err
+	}
+	return s, nil
+}
+
+// String is what differs from the default, as "name=value name=value".
+func (s *Settings) String() string {
+	var b strings.Builder
+	for i := range settings {
+		if text := settings[i].field(s).String(); text != settings[i].Default {
+			if b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(settings[i].Name + "=" + text)
+		}
+	}
+	return b.String()
+}
+
+// RedeliveryAfter is how long a message waits that has been delivered count
+// times and came back.
+func (s *Settings) RedeliveryAfter(count int) time.Duration {
+	if s.RedeliveryDelay <= 0 || count < 1 {
+		return 0
+	}
+	limit := s.RedeliveryMaxDelay
+	if limit <= 0 {
+		limit = math.MaxInt64
+	}
+	// Compared as floats, so that a long run of failures cannot overflow.
+	delay := float64(s.RedeliveryDelay) * math.Pow(s.RedeliveryMultiplier, float64(count-1))
+	if delay >= float64(limit) {
+		return limit
+	}
+	return time.Duration(delay)
+}
