@@ -1,0 +1,282 @@
+package topic
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/queue"
+)
+
+// Floor is the offset below which no subscription of the topic needs
+// partition's messages any more; ok is false if it has no subscription.
+func (r *Registry) Floor(topic [16]byte, partition int) (offset int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.topics[topic] {
+		if h := e.holds(partition); !ok || h < offset {
+			offset, ok = h, true
+		}
+	}
+	return offset, ok
+}
+
+// Count says how many subscriptions a topic has, and how many consumers those.
+func (r *Registry) Count(topic [16]byte) (subscriptions, consumers int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.topics[topic] {
+		subscriptions++
+		consumers += e.users
+	}
+	return subscriptions, consumers
+}
+
+// List describes the subscriptions that match all that q sets, by topic,
+// client id and name. It opens the views of those that nobody has used yet,
+// because only they can count what waits.
+func (r *Registry) List(ctx context.Context, q Query) ([]Info, error) {
+	r.mu.Lock()
+	var found []*entry
+	for _, of := range r.topics {
+		for e := range of {
+			if e.asked(q) {
+				found = append(found, e)
+			}
+		}
+	}
+	r.mu.Unlock()
+	infos := make([]Info, 0, len(found))
+	for _, e := range found {
+		i, ok, err := r.describe(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			infos = append(infos, i)
+		}
+	}
+	slices.SortFunc(infos, func(a, b Info) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.Name, b.Name))
+	})
+	return infos, nil
+}
+
+// asked says whether q means e. A query without Shared asks for all kinds.
+func (e *entry) asked(q Query) bool {
+	return (q.Topic == "" || q.Topic == e.topic.Name) &&
+		(q.ClientID == "" || q.ClientID == e.spec.ClientID) &&
+		(q.Name == "" || q.Name == e.spec.Name) &&
+		(!q.Shared || e.spec.Kind == Shared || e.spec.Kind == SharedDurable)
+}
+
+// describe returns false if e is gone meanwhile.
+func (r *Registry) describe(ctx context.Context, e *entry) (Info, bool, error) {
+	v, leave, err := r.use(ctx, e)
+	if v == nil || err != nil {
+		return Info{}, false, err
+	}
+	defer leave()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Info{
+		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, View: v.Stats().ViewInfo,
+	}, true, nil
+}
+
+// use returns e's view, opened, and keeps e from being deleted until leave is
+// called; nil if e is gone.
+func (r *Registry) use(ctx context.Context, e *entry) (v *queue.View, leave func(), err error) {
+	r.mu.Lock()
+	v, durable := e.view, e.spec.Kind.durable()
+	gone := e.gone || r.closed
+	r.mu.Unlock()
+	if gone || v == nil && !durable { // the latter is just being created or refused
+		return nil, nil, nil
+	}
+	if v != nil {
+		return v, func() {}, nil
+	}
+	done, err := r.take(ctx, e.spec.name())
+	if err != nil {
+		return nil, nil, err
+	}
+	r.mu.Lock()
+	if gone = e.gone || r.closed; !gone {
+		e.users++
+	}
+	r.mu.Unlock()
+	if gone {
+		done()
+		return nil, nil, nil
+	}
+	if err := r.openView(e); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return e.view, func() { r.leave(e); done() }, nil
+}
+
+// Seek has a durable subscription forget what it was delivered and go on at
+// to: ErrNotFound, or ErrConflict while it has a consumer, whose deliveries
+// would lose their meaning.
+func (r *Registry) Seek(ctx context.Context, q Query, to queue.Start) (Info, error) {
+	e, err := r.find(q)
+	if err != nil {
+		return Info{}, err
+	}
+	done, err := r.take(ctx, e.spec.name())
+	if err != nil {
+		return Info{}, err
+	}
+	defer done()
+	r.mu.Lock()
+	if err = r.idle(e); e.gone {
+		err = fmt.Errorf("%w: the %s", destination.ErrNotFound, e)
+	}
+	if err == nil {
+		e.users++
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return Info{}, err
+	}
+	if err := r.openView(e); err != nil {
+		return Info{}, err
+	}
+	defer r.leave(e)
+	w := make(waiter, 1)
+	if err := e.view.Seek(to, w); err != nil {
+		return Info{}, fmt.Errorf("seek %s: %w", e, err)
+	}
+	if err := <-w; err != nil {
+		return Info{}, fmt.Errorf("seek %s: %w", e, err)
+	}
+	return Info{
+		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, View: e.view.Stats().ViewInfo,
+	}, nil
+}
+
+// waiter hands over how a change of a cursor ended; its capacity is 1.
+type waiter chan error
+
+func (w waiter) Committed(err error) { w <- err }
+
+// find returns the one durable subscription that q names.
+func (r *Registry) find(q Query) (*entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.named[name{durable: true, clientID: q.ClientID, subscribed: q.Name}]
+	if e == nil || !e.asked(q) {
+		return nil, fmt.Errorf("%w: no durable subscription %q of client id %q", destination.ErrNotFound, q.Name, q.ClientID)
+	}
+	return e, nil
+}
+
+// DeleteTopic deletes a topic's subscriptions together with the topic: forget
+// is called with the ids of the durable ones, removes them and the topic from
+// where they are remembered, and when it returns Exists must say so. With
+// consumers it is ErrConflict, unless force is set: then they are closed.
+// Nothing can be opened on the topic meanwhile.
+func (r *Registry) DeleteTopic(d *destination.Destination, force bool, forget func(ids []string) error) error {
+	entries, ids, err := r.close(d, force)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.closing, d.ID)
+	}()
+	if err := forget(ids); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		r.mu.Lock()
+		removed := r.remove(e)
+		v := e.view
+		r.mu.Unlock()
+		if !removed {
+			continue
+		}
+		if err := r.drop(v, d, e.id); err != nil {
+			r.o.Logger.Warn("cursors are left over until the next start", "subscription", e.String(), "error", err)
+		}
+	}
+	return nil
+}
+
+// close begins the deletion of a topic.
+func (r *Registry) close(d *destination.Destination, force bool) (entries []*entry, ids []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, already := r.closing[d.ID]; already {
+		return nil, nil, fmt.Errorf("%w: %q is being deleted", destination.ErrConflict, d.Name)
+	}
+	for e := range r.topics[d.ID] {
+		if e.users > 0 && !force {
+			return nil, nil, fmt.Errorf("%w: the %s has a consumer", destination.ErrConflict, e)
+		}
+		entries = append(entries, e)
+		if e.spec.Kind.durable() {
+			ids = append(ids, e.id)
+		}
+	}
+	r.closing[d.ID] = struct{}{}
+	return entries, ids, nil
+}
+
+// Reconfigure tells the subscriptions of d that its settings, or the number of
+// its partitions, have changed.
+func (r *Registry) Reconfigure(d *destination.Destination) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.topics[d.ID] {
+		e.topic = d
+		if e.view != nil {
+			e.view.Reconfigure(d)
+		}
+	}
+}
+
+// Owns says whether a cursor of that subscription has an owner.
+func (r *Registry) Owns(topic [16]byte, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.topics[topic] {
+		if e.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Close closes all views. Nothing can be opened afterwards.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	var views []*queue.View
+	for _, of := range r.topics {
+		for e := range of {
+			if e.view != nil {
+				views = append(views, e.view)
+			}
+		}
+	}
+	for _, e := range r.lingering {
+		views = append(views, e.view)
+	}
+	r.lingering = nil
+	r.mu.Unlock()
+	var err error
+	for _, v := range views {
+		if closeErr := v.Close(); err == nil {
+			err = closeErr
+		}
+	}
+	return err
+}
