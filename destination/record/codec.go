@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"runtime"
 	"strconv"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
@@ -142,46 +140,5 @@ func readLimited(dst []byte, r io.Reader, compressed, limit int) ([]byte, error)
 		if err != nil {
 			return dst, err
 		}
-	}
-}
-
-// zstdDecoder decodes whole blocks in the caller's goroutine, as many at a time as
-// there are processors, into the room it is given and not beyond.
-var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderLowmem(true))
-	if err != nil {
-		panic("record: " + err.Error()) // the options are constants
-	}
-	return d
-})
-
-// unzstd tries again with four times the room until the bytes fit. A frame's own
-// claim of its size cannot be trusted with an allocation, but an honest one saves
-// the attempts.
-func unzstd(dst, src []byte, limit int) ([]byte, error) {
-	room := max(cap(dst), 4*len(src), 4096)
-	var h zstd.Header
-	if h.Decode(src) == nil && h.HasFCS && h.FrameContentSize < uint64(64*len(src)) {
-		room = max(room, int(h.FrameContentSize))
-	}
-	for {
-		room = min(room, limit)
-		if cap(dst) < room {
-			dst = make([]byte, 0, room)
-		}
-		out, err := zstdDecoder().DecodeAll(src, dst[:0:max(room, 0)])
-		if err == nil {
-			return out, nil
-		}
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-			return dst[:0], err
-		}
-		if room == limit {
-			return dst[:0], ErrTooLarge
-		}
-		room *= 4
 	}
 }

@@ -122,7 +122,7 @@ func TopicName(name string) string {
 
 // DestinationName undoes TopicName, for any legal topic name but one that was cut.
 func DestinationName(topic string) (name string) {
-	if !strings.Contains(topic, "_x") {
+	if !strings.Contains(topic, "_x") || len(topic) > maxName {
 		return topic
 	}
 	switch topic {
