@@ -1,0 +1,393 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/record"
+	"github.com/polylog-mq/polylog/queue"
+	"github.com/polylog-mq/polylog/topic"
+)
+
+// Options of a Connection.
+type Options struct {
+	// Principal is who the peer proved to be; empty: nobody.
+	Principal string
+	// CompileSelector compiles selectors; nil refuses them with ErrUnsupported.
+	CompileSelector CompileSelector
+	// Track has every session remember what it has delivered, for Acknowledge
+	// and Recover.
+	Track bool
+	// Stopped has the connection begin stopped, as Jakarta Messaging 3.1
+	// §6.1.4 wants it of a client; a protocol whose client starts with credit
+	// leaves it unset.
+	Stopped bool
+	// MaxSessions and MaxConsumers bound what is open at once on the
+	// connection, a consumer that is closed and still holds deliveries
+	// included; ErrBusy beyond. Defaults 1,024 and 4,096.
+	MaxSessions, MaxConsumers int
+	// MaxTemporary bounds its temporary destinations. Default 1,024.
+	MaxTemporary int
+}
+
+// CompileSelector makes a selector of its text; the error wraps
+// ErrBadSelector and has the position.
+type CompileSelector func(text string) (queue.Selector, error)
+
+// Connection is one client's connection. It may be used by many goroutines.
+type Connection struct {
+	broker  Broker
+	number  uint64
+	options Options
+
+	// flow is held while deliveries are stopped and started, so that what a
+	// consumer was told last is what holds. It is taken before any view's
+	// lock, never under one.
+	flow sync.Mutex
+
+	mu          sync.Mutex // guards what follows
+	clientID    string
+	releaseID   func()
+	used        bool // something other than SetClientID was done
+	stopped     bool
+	held        bool // by Hold, whatever stopped says
+	closed      bool
+	sessions    map[*Session]struct{}
+	consumers   int
+	temporaries map[string]*temporary
+}
+
+// temporary is a temporary destination and how many consume from it.
+type temporary struct {
+	destination *destination.Destination
+	consumers   int
+}
+
+// NewConnection returns a connection to b.
+func NewConnection(b Broker, o Options) *Connection {
+	o.MaxSessions = defaultTo(o.MaxSessions, 1024)
+	o.MaxConsumers = defaultTo(o.MaxConsumers, 4096)
+	o.MaxTemporary = defaultTo(o.MaxTemporary, 1024)
+	return &Connection{
+		broker: b, number: b.NextNumber(), options: o, stopped: o.Stopped,
+		sessions: map[*Session]struct{}{}, temporaries: map[string]*temporary{},
+	}
+}
+
+func defaultTo(v, def int) int {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// Number is the connection's own since the broker's start.
+func (c *Connection) Number() uint64 { return c.number }
+
+// Principal is who the peer proved to be.
+func (c *Connection) Principal() string { return c.options.Principal }
+
+// ClientID is the connection's client id, or "".
+func (c *Connection) ClientID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clientID
+}
+
+// SetClientID claims id for this connection. It must come before anything
+// else (ErrInvalid), once, and is refused while another connection has the id
+// (ErrConflict). Jakarta Messaging 3.1 §6.1.2.
+func (c *Connection) SetClientID(id string) error {
+	if err := c.Authorize(OperationConnect, id); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case id == "":
+		return fmt.Errorf("%w: an empty client id", ErrInvalid)
+	case c.closed:
+		return errConnectionClosed
+	case c.used || c.clientID != "":
+		return fmt.Errorf("%w: the client id must be set once, before anything else", ErrInvalid)
+	}
+	release, err := c.broker.ClaimClientID(id)
+	if err != nil {
+		return err
+	}
+	c.clientID, c.releaseID = id, release
+	return nil
+}
+
+var errConnectionClosed = fmt.Errorf("connection %w", ErrClosed)
+
+// Authorize asks whether this connection's principal may do it.
+func (c *Connection) Authorize(op Operation, resource string) error {
+	return c.broker.Authorize(c.options.Principal, op, resource)
+}
+
+// Start starts the delivery to all sessions that are not stopped themselves.
+func (c *Connection) Start() { c.setFlow(func() { c.stopped = false }) }
+
+// Stop stops the delivery to all sessions. When it returns, every sink has
+// been called for the last time until Start: what is under way has been
+// handed over. Jakarta Messaging 3.1 §6.1.5.
+func (c *Connection) Stop() { c.setFlow(func() { c.stopped = true }) }
+
+// Hold stops the delivery to all sessions as Stop does, for a reason of the
+// protocol's own, such as a peer that does not read: Start and Stop do not see
+// it.
+func (c *Connection) Hold(held bool) { c.setFlow(func() { c.held = held }) }
+
+func (c *Connection) setFlow(set func()) {
+	c.flow.Lock()
+	defer c.flow.Unlock()
+	c.mu.Lock()
+	set()
+	stopped := c.stopped || c.held
+	sessions := c.sessionList()
+	c.mu.Unlock()
+	for _, s := range sessions {
+		s.applyFlow(stopped)
+	}
+}
+
+// flowing is whether sessions that are not stopped themselves may deliver.
+func (c *Connection) flowing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.stopped && !c.held
+}
+
+func (c *Connection) sessionList() []*Session {
+	sessions := make([]*Session, 0, len(c.sessions))
+	for s := range c.sessions {
+		sessions = append(sessions, s)
+	}
+	return sessions
+}
+
+// OpenSession opens a session.
+func (c *Connection) OpenSession(mode AckMode) (*Session, error) {
+	if mode > AckIndividual {
+		return nil, fmt.Errorf("%w: acknowledgement mode %d", ErrInvalid, mode)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errConnectionClosed
+	}
+	if len(c.sessions) >= c.options.MaxSessions {
+		return nil, fmt.Errorf("%w: a connection may have %d sessions open", ErrBusy, c.options.MaxSessions)
+	}
+	c.used = true
+	s := &Session{connection: c, mode: mode, consumers: map[*Consumer]struct{}{}}
+	c.sessions[s] = struct{}{}
+	return s, nil
+}
+
+// Resolve returns a destination by name, as Broker.Destination does.
+func (c *Connection) Resolve(ctx context.Context, name string, kind destination.Kind) (*destination.Destination, error) {
+	op := OperationDescribe
+	if kind != 0 {
+		op = OperationCreate
+	}
+	if err := c.Authorize(op, name); err != nil {
+		return nil, err
+	}
+	c.touch()
+	return c.broker.Destination(ctx, name, kind)
+}
+
+func (c *Connection) touch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = true
+}
+
+// CreateTemporary makes a temporary destination of this connection: only its
+// own consumers may consume from it (Jakarta Messaging 3.1 §6.2.2), everybody
+// may send to it.
+func (c *Connection) CreateTemporary(ctx context.Context, kind destination.Kind) (*destination.Destination, error) {
+	if kind != destination.KindQueue && kind != destination.KindTopic {
+		return nil, fmt.Errorf("%w: a temporary destination is a queue or a topic", ErrInvalid)
+	}
+	if err := c.Authorize(OperationCreate, ""); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.used = true
+	full, closed := len(c.temporaries) >= c.options.MaxTemporary, c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, errConnectionClosed
+	}
+	if full {
+		return nil, fmt.Errorf("%w: a connection may have %d temporary destinations", ErrBusy, c.options.MaxTemporary)
+	}
+	d, err := c.broker.CreateTemporary(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errors.Join(errConnectionClosed, c.broker.DeleteTemporary(context.WithoutCancel(ctx), d))
+	}
+	c.temporaries[d.Name] = &temporary{destination: d}
+	return d, nil
+}
+
+// Temporary reports whether name is a temporary destination of this connection.
+func (c *Connection) Temporary(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.temporaries[name] != nil
+}
+
+// DeleteTemporary deletes a temporary destination of this connection:
+// ErrConflict while it has a consumer (Jakarta Messaging 3.1 §6.2.2).
+func (c *Connection) DeleteTemporary(ctx context.Context, name string) error {
+	c.mu.Lock()
+	t := c.temporaries[name]
+	switch {
+	case t == nil:
+		c.mu.Unlock()
+		return fmt.Errorf("temporary destination %q: %w on this connection", name, ErrNotFound)
+	case t.consumers > 0:
+		c.mu.Unlock()
+		return fmt.Errorf("temporary destination %q %w: it has %d consumers", name, ErrConflict, t.consumers)
+	}
+	delete(c.temporaries, name)
+	c.mu.Unlock()
+	return c.broker.DeleteTemporary(ctx, t.destination)
+}
+
+// Unsubscribe deletes a durable subscription of this connection's client id:
+// ErrNotFound, or ErrConflict while it has a consumer or unacknowledged
+// messages (Jakarta Messaging 3.1 §8.3.6).
+func (c *Connection) Unsubscribe(ctx context.Context, name string, shared bool) error {
+	if err := c.Authorize(OperationSubscribe, name); err != nil {
+		return err
+	}
+	clientID := c.ClientID()
+	if clientID == "" && !shared {
+		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection", ErrInvalid)
+	}
+	return c.broker.Unsubscribe(ctx, clientID, name, shared)
+}
+
+// Browse reads what waits in a queue without taking it, as queue.View.Browse
+// does.
+func (c *Connection) Browse(ctx context.Context, name, selector string, after queue.Position, max int,
+	fn func(partition int32, b record.Batch, states []queue.State) error) (next queue.Position, more bool, err error) {
+	compiled, err := c.compile(selector)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := c.Authorize(OperationBrowse, name); err != nil {
+		return nil, false, err
+	}
+	d, err := c.broker.Destination(ctx, name, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := permitsQueue(d); err != nil {
+		return nil, false, err
+	}
+	view, err := c.broker.Queue(ctx, d)
+	if err != nil {
+		return nil, false, err
+	}
+	return view.Browse(ctx, after, compiled, max, fn)
+}
+
+func (c *Connection) compile(selector string) (queue.Selector, error) {
+	switch compile := c.options.CompileSelector; {
+	case selector == "":
+		return nil, nil
+	case compile == nil:
+		return nil, fmt.Errorf("%w: selectors are not in this release", ErrUnsupported)
+	case len(selector) > topic.MaxSelectorBytes:
+		return nil, fmt.Errorf("%w: a selector may have %d bytes", ErrTooLarge, topic.MaxSelectorBytes)
+	default:
+		return compile(selector)
+	}
+}
+
+// Close ends the connection: it closes every session, deletes the temporary
+// destinations and gives up the client id. It may be called again. The error
+// is that of temporary destinations that could not be deleted.
+func (c *Connection) Close(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	sessions := c.sessionList()
+	c.mu.Unlock()
+	for _, s := range sessions {
+		s.Close()
+	}
+	c.mu.Lock()
+	temporaries, release := c.temporaries, c.releaseID
+	c.temporaries, c.releaseID = map[string]*temporary{}, nil
+	c.mu.Unlock()
+	var errs []error
+	for _, t := range temporaries {
+		errs = append(errs, c.broker.DeleteTemporary(ctx, t.destination))
+	}
+	if release != nil {
+		release()
+	}
+	return errors.Join(errs...)
+}
+
+// admitConsumer counts one more consumer, of a temporary destination too if d
+// is one.
+func (c *Connection) admitConsumer(d *destination.Destination) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errConnectionClosed
+	}
+	if c.consumers >= c.options.MaxConsumers {
+		return fmt.Errorf("%w: a connection may have %d consumers", ErrBusy, c.options.MaxConsumers)
+	}
+	if d.Temporary {
+		t := c.temporaries[d.Name]
+		if t == nil {
+			return fmt.Errorf("%w: temporary destination %q can be consumed only by the connection that made it", ErrUnauthorized, d.Name)
+		}
+		t.consumers++
+	}
+	c.consumers++
+	return nil
+}
+
+// consumerClosed is the reverse, in two steps: a consumer that no longer
+// consumes frees its temporary destination, and one that no longer holds
+// anything frees its place.
+func (c *Connection) consumerClosed(d *destination.Destination) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.temporaries[d.Name]; d.Temporary && t != nil {
+		t.consumers--
+	}
+}
+
+func (c *Connection) consumerGone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.consumers--
+}
+
+func (c *Connection) forget(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
+}

@@ -1,0 +1,46 @@
+package session
+
+import (
+	"fmt"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/queue"
+	"github.com/polylog-mq/polylog/topic"
+)
+
+// Spec says what a consumer consumes.
+type Spec struct {
+	Destination     string
+	DestinationKind destination.Kind // 0: whatever it is; not created
+	Subscription    topic.Kind       // 0: the queue's own cursor
+	Name            string           // the subscription's
+	Selector        string
+	NoLocal         bool // subscriptions only: not what this connection's client id sent
+	Exclusive       bool // queues only: one such consumer is served at a time
+	Start           queue.Start
+}
+
+// check refuses what makes no sense before anything is opened.
+func (s Spec) check(clientID string) error {
+	named := s.Subscription != 0 && s.Subscription != topic.Temporary
+	switch {
+	case s.Destination == "":
+		return fmt.Errorf("%w: a consumer needs a destination", ErrInvalid)
+	case named && s.Name == "":
+		return fmt.Errorf("%w: a %s subscription needs a name", ErrInvalid, s.Subscription)
+	case !named && s.Name != "":
+		return fmt.Errorf("%w: %q names a subscription, but what was asked for has none", ErrInvalid, s.Name)
+	case s.Subscription == topic.Durable && clientID == "":
+		// Jakarta Messaging 3.1 §8.3.3; §8.3.4 makes it optional for shared ones.
+		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection", ErrInvalid)
+	case s.NoLocal && (s.Subscription == 0 || s.Subscription == topic.Shared || s.Subscription == topic.SharedDurable):
+		return fmt.Errorf("%w: noLocal is for unshared subscriptions", ErrInvalid)
+	case s.NoLocal && clientID == "":
+		return fmt.Errorf("%w: noLocal goes by client id, and the connection has none", ErrInvalid)
+	case s.Exclusive && s.Subscription != 0:
+		return fmt.Errorf("%w: an exclusive consumer is one of a queue; a topic has the exclusive subscription", ErrInvalid)
+	case s.Subscription == 0 && s.Start != (queue.Start{}):
+		return fmt.Errorf("%w: a queue begins at its first waiting message, not where a consumer says", ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/queue"
+	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire/native"
+)
+
+// verbs is the one table of administration: how each verb's request is read,
+// and what answers it. Every verb goes through Authorize first, and none takes
+// a path or an address.
+var verbs = map[string]func(c *connection, body []byte) (any, error){
+	native.VerbDestinationList: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+		list, err := c.broker().ListDestinations(c.ctx, q.Prefix, q.Internal)
+		return each(list, destinationInfo), err
+	}),
+	native.VerbDestinationDescribe: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+		info, err := c.broker().DescribeDestination(c.ctx, q.Name)
+		return destinationInfo(info), err
+	}),
+	native.VerbDestinationCreate: verb(func(c *connection, s native.DestinationSpec) (any, error) {
+		kind, err := destination.ParseKind(s.Kind)
+		if err != nil {
+			return nil, err
+		}
+		info, err := c.broker().CreateDestination(c.ctx, s.Name, kind, s.Settings)
+		return destinationInfo(info), err
+	}),
+	native.VerbDestinationAlter: verb(func(c *connection, s native.DestinationSpec) (any, error) {
+		info, err := c.broker().AlterDestination(c.ctx, s.Name, s.Settings)
+		return destinationInfo(info), err
+	}),
+	native.VerbDestinationDelete: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+		if c.state.Temporary(q.Name) {
+			return nil, c.state.DeleteTemporary(c.ctx, q.Name)
+		}
+		return nil, c.broker().DeleteDestination(c.ctx, q.Name)
+	}),
+	native.VerbQueuePurge: verb(func(c *connection, t native.TransferSpec) (any, error) {
+		result, err := c.broker().Purge(c.ctx, session.Transfer(t))
+		return native.TransferResult(result), err
+	}),
+	native.VerbQueueMove: verb(func(c *connection, t native.TransferSpec) (any, error) {
+		result, err := c.broker().Move(c.ctx, session.Transfer(t))
+		return native.TransferResult(result), err
+	}),
+	native.VerbQueueRedrive: verb(func(c *connection, t native.TransferSpec) (any, error) {
+		result, err := c.broker().Redrive(c.ctx, session.Transfer(t))
+		return native.TransferResult(result), err
+	}),
+	native.VerbSubscriptionList: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+		list, err := c.broker().ListSubscriptions(c.ctx, subscriptionQuery(s))
+		return each(list, subscriptionInfo), err
+	}),
+	native.VerbSubscriptionDelete: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+		return nil, c.broker().DeleteSubscription(c.ctx, subscriptionQuery(s))
+	}),
+	native.VerbSubscriptionSeek: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+		start, err := startOf(s.To, s.At)
+		if err != nil {
+			return nil, err
+		}
+		if start == (queue.Start{}) && !s.ToEnd {
+			return nil, fmt.Errorf("%w: seek where to?", session.ErrInvalid)
+		}
+		info, err := c.broker().SeekSubscription(c.ctx, subscriptionQuery(s), start, s.ToEnd)
+		return subscriptionInfo(info), err
+	}),
+	native.VerbBrokerStats: verb(func(c *connection, _ struct{}) (any, error) {
+		s, err := c.broker().Stats(c.ctx)
+		return brokerStats(s, c.server.Connections()), err
+	}),
+}
+
+func verb[T any](do func(*connection, T) (any, error)) func(*connection, []byte) (any, error) {
+	return func(c *connection, body []byte) (any, error) {
+		var request T
+		if len(body) > 0 {
+			if err := native.UnmarshalBody(body, &request); err != nil {
+				return nil, fmt.Errorf("%w: %w", session.ErrInvalid, err)
+			}
+		}
+		return do(c, request)
+	}
+}
+
+// admin handles an Admin, on the administration lane.
+func (c *connection) admin(f *native.Admin) error {
+	do := verbs[f.Verb]
+	if do == nil {
+		return fmt.Errorf("%w: no verb %q", session.ErrUnsupported, f.Verb)
+	}
+	if err := c.state.Authorize(session.OperationAdminister, f.Verb); err != nil {
+		return err
+	}
+	reply, err := do(c, f.Body)
+	if err != nil {
+		return err
+	}
+	var body []byte
+	if reply != nil {
+		if body, err = native.MarshalBody(reply); err != nil {
+			return err
+		}
+	}
+	if len(body) > c.server.options.MaxFrame {
+		return fmt.Errorf("%w: an answer of %d bytes; ask for less, by prefix", session.ErrTooLarge, len(body))
+	}
+	c.out.append(&native.OK{Request: f.Request, Body: body}, nil)
+	return nil
+}
+
+func (c *connection) broker() session.Broker { return c.server.broker }
+
+func each[A, B any](list []A, f func(A) B) []B {
+	out := make([]B, len(list))
+	for i := range list {
+		out[i] = f(list[i])
+	}
+	return out
+}
+
+func subscriptionQuery(s native.SubscriptionSpec) session.SubscriptionQuery {
+	return session.SubscriptionQuery{Topic: s.Topic, ClientID: s.ClientID, Name: s.Name, Shared: s.Shared}
+}
+
+func destinationInfo(d session.DestinationInfo) native.DestinationInfo {
+	info := native.DestinationInfo{
+		Name: d.Name, ID: hex.EncodeToString(d.ID[:]), Kind: d.Kind.String(), Temporary: d.Temporary, Internal: d.Internal,
+		Settings: d.Settings, Partitions: each(d.Partitions, partitionInfo), Subscriptions: d.Subscriptions, Bytes: d.Bytes,
+	}
+	if d.Queue != nil {
+		view := viewInfo(*d.Queue)
+		info.Queue = &view
+	}
+	return info
+}
+
+func partitionInfo(p session.PartitionInfo) native.PartitionInfo {
+	return native.PartitionInfo{Partition: p.Partition, Start: p.Start, End: p.End, Stable: p.Stable, Bytes: p.Bytes}
+}
+
+func viewInfo(v session.ViewInfo) native.ViewInfo {
+	return native.ViewInfo{
+		Waiting: v.Waiting, Acquired: v.Acquired, Scheduled: v.Scheduled, Held: v.Held, Consumers: v.Consumers,
+		Delivered: v.Delivered, Acknowledged: v.Acknowledged, Expired: v.Expired, DeadLettered: v.DeadLettered,
+	}
+}
+
+func subscriptionInfo(s session.SubscriptionInfo) native.SubscriptionInfo {
+	return native.SubscriptionInfo{
+		Topic: s.Topic, ClientID: s.ClientID, Name: s.Name, Kind: s.Kind.String(),
+		Selector: s.Selector, NoLocal: s.NoLocal, View: viewInfo(s.View),
+	}
+}
+
+func brokerStats(s session.Stats, connections int) native.BrokerStats {
+	return native.BrokerStats{
+		Version: s.Version, StartedMS: s.StartedMS, Epoch: s.Epoch, Destinations: s.Destinations, Connections: connections,
+		Syncs: s.Syncs, JournalBytes: s.JournalBytes, RecoveryMS: s.RecoveryMS, RecoveredMsgs: s.RecoveredEntries, HeapBytes: s.HeapBytes,
+	}
+}

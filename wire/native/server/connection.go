@@ -1,0 +1,240 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire"
+	"github.com/polylog-mq/polylog/wire/native"
+)
+
+// connection is one peer. Its goroutines are the reader, which runs run and
+// owns the fields of its group without a lock; the writer, which is
+// output.run; and up to two lanes while they have requests.
+type connection struct {
+	server *Server
+	conn   net.Conn
+	out    *output
+
+	// reading is when the read that is under way began, in ns on the
+	// connection's clock, or 0 while frames are handled.
+	reading  atomic.Int64
+	pings    atomic.Uint64
+	underWay atomic.Int64 // requests, sends and settlements not yet answered
+	draining atomic.Bool
+	// tooLargeAtOnce: a log has refused a gathered append as a whole.
+	tooLargeAtOnce atomic.Bool
+
+	ctx    context.Context // ends with the connection
+	cancel context.CancelCauseFunc
+
+	// Of the reader.
+	frames  *native.Reader
+	decoder *native.Decoder
+	in      frames
+	sends   sendGather
+	settles settleGather
+
+	ordered, administration lane
+
+	handles handles
+	watch   *watch // nil before Hello
+
+	mu        sync.Mutex          // guards what follows; the reader alone sets state
+	state     *session.Connection // nil before Hello
+	sessions  map[uint64]*session.Session
+	consumers map[uint64]*consumer
+}
+
+// frames are those of the hot path, decoded into again and again.
+type frames struct {
+	send   native.Send
+	credit native.Credit
+	settle native.Settle
+	ping   native.Ping
+	pong   native.Pong
+}
+
+func newConnection(s *Server, conn net.Conn) *connection {
+	c := &connection{
+		server: s, conn: conn, out: newOutput(s.options.MaxOutgoing), decoder: native.NewDecoder(),
+		sessions: map[uint64]*session.Session{}, consumers: map[uint64]*consumer{},
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.frames = native.NewReader(source{c}, native.MaxHelloFrame)
+	c.ordered.init(c, s.options.MaxRequests)
+	c.administration.init(c, s.options.MaxRequests)
+	return c
+}
+
+// now is the connection's clock: since the server's start, so that a step of
+// the wall clock kills nobody (reliability S5). It is never 0.
+func (c *connection) now() time.Duration { return time.Since(c.server.started) + 1 }
+
+// source is the connection as the frames' reader sees it. A read is where the
+// frames that had arrived are all handled, so what they left to do is done
+// here: that, and not a look into the buffer, is the rhythm of coalescing.
+type source struct{ c *connection }
+
+func (s source) Read(p []byte) (int, error) {
+	c := s.c
+	c.endPass()
+	if !c.out.room() {
+		return 0, net.ErrClosed
+	}
+	c.reading.Store(int64(c.now()))
+	n, err := c.conn.Read(p)
+	c.reading.Store(0)
+	return n, err
+}
+
+// endPass appends what was gathered and lets the writer write the answers.
+func (c *connection) endPass() {
+	c.sends.flush(c)
+	c.settles.flush(c)
+	c.out.flush()
+}
+
+// run serves the connection until it ends.
+func (c *connection) run(t *wire.Ticket) {
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		if err := c.out.run(c.conn, c.now, c.hold); err != nil {
+			c.kill(err)
+		}
+	})
+	err := c.handshake(t)
+	if err == nil {
+		t.Authenticated()
+		err = c.serve()
+	}
+	c.end(err)
+	writer.Wait()
+	if err != nil && !gone(err) {
+		c.linger()
+	}
+}
+
+// linger lets the peer read the last Fail: closing a socket that has unread
+// input resets it, and the peer may lose what was written last.
+func (c *connection) linger() {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.conn, lingerBytes)
+}
+
+// What a peer that is being cut off may still send unread.
+const (
+	lingerTime  = 250 * time.Millisecond
+	lingerBytes = 1 << 20
+)
+
+// serve handles frames until the peer leaves or breaks the protocol.
+func (c *connection) serve() error {
+	for {
+		typ, body, err := c.frames.Next()
+		if err != nil {
+			return err
+		}
+		if typ == native.TypeBye {
+			return nil
+		}
+		if err := c.handle(typ, body); err != nil {
+			return err
+		}
+	}
+}
+
+// kill ends the connection from outside the reader, at once.
+func (c *connection) kill(why error) {
+	c.cancel(why)
+	c.out.close()
+	c.conn.Close()
+}
+
+// farewell bounds how long the last frames may take to be written.
+const farewell = time.Second
+
+// end tells the peer why, if it broke something, and releases everything: in
+// this order, because the release may wait for others.
+func (c *connection) end(err error) {
+	if cause := context.Cause(c.ctx); cause != nil {
+		err = cause
+	}
+	c.log(err)
+	if err != nil && !gone(err) {
+		c.out.fail(0, err)
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
+	c.out.close()
+	if c.watch != nil {
+		c.watch.stop()
+	}
+	c.cancel(session.ErrClosed)
+	c.ordered.close()
+	c.administration.close()
+	if c.state != nil {
+		if err := c.state.Close(context.WithoutCancel(c.ctx)); err != nil {
+			c.server.options.Logger.Warn("closing a connection", "connection", c.state.Number(), "error", err)
+		}
+	}
+}
+
+func (c *connection) log(err error) {
+	if err == nil || errors.Is(err, io.EOF) {
+		return
+	}
+	c.server.options.Logger.Info("connection ended", "peer", c.conn.RemoteAddr(), "error", err)
+}
+
+// gone reports whether the peer is not there to be told anything.
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// hold stops and restarts the deliveries of a peer that does not read.
+func (c *connection) hold(held bool) {
+	c.state.Hold(held)
+}
+
+// goAway begins a drain.
+func (c *connection) goAway() {
+	if c.draining.Swap(true) {
+		return
+	}
+	c.mu.Lock()
+	state := c.state
+	c.mu.Unlock()
+	if state == nil {
+		c.kill(session.ErrShuttingDown) // it has not said Hello: nothing of it is under way
+		return
+	}
+	state.Stop()
+	c.out.append(&native.GoAway{Message: "the broker is shutting down"}, nil)
+	c.out.flush()
+}
+
+// closeIfQuiet ends a draining connection for which nothing is under way.
+func (c *connection) closeIfQuiet(quiet time.Duration) {
+	since := c.reading.Load()
+	if since != 0 && c.now()-time.Duration(since) >= quiet && c.underWay.Load() == 0 && c.out.idle() {
+		c.kill(session.ErrShuttingDown)
+	}
+}
+
+// errFrame is the error for a frame that has no place here.
+func errFrame(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{native.ErrProtocol}, args...)...)
+}

@@ -1,0 +1,229 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/destination/record"
+	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire/native"
+)
+
+const (
+	// gatherBytes is how much is gathered for one append, and the size from
+	// which a batch is appended by itself, uncopied.
+	gatherBytes  = 128 << 10
+	uncopiedFrom = 16 << 10
+	// gatherSends bounds the sends of one append.
+	gatherSends = 1024
+)
+
+// send handles a Send: checks it, and gathers it with its neighbours.
+func (c *connection) send(f *native.Send, payload []byte) {
+	p, err := c.sendTo(f, payload)
+	if err != nil {
+		c.sends.flush(c) // so that answers keep the order of requests
+		c.out.fail(f.Request, err)
+		return
+	}
+	c.sends.add(c, p, f.Request, payload)
+}
+
+// sendTo returns the partition for a batch that may be appended to it. The
+// batch says nothing about who sent it that is taken on trust; Unsynced
+// (Jakarta Messaging 3.1 §7.7) needs no look: the log knows two levels, synced
+// or, with durability=memory, written, and a destination on disk gives the
+// stronger one.
+func (c *connection) sendTo(f *native.Send, payload []byte) (*destination.Partition, error) {
+	if c.draining.Load() {
+		return nil, errDraining
+	}
+	if c.session(f.Session) == nil {
+		return nil, fmt.Errorf("session %d: %w on this connection", f.Session, session.ErrNotFound)
+	}
+	d := c.handles.get(f.Handle)
+	if d == nil {
+		return nil, fmt.Errorf("destination handle %d: %w on this connection; resolve the destination first", f.Handle, session.ErrNotFound)
+	}
+	if f.Partition >= uint64(len(d.Partitions)) {
+		return nil, fmt.Errorf("%w: partition %d of %q, which has %d", session.ErrInvalid, f.Partition, d.Name, len(d.Partitions))
+	}
+	limit := d.Settings.MaxMessageBytes
+	if int64(len(payload)) > limit {
+		return nil, fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", session.ErrTooLarge, len(payload), d.Name, limit)
+	}
+	return d.Partitions[f.Partition], checkBatch(payload, int(limit))
+}
+
+// checkBatch checks a producer's batch. Control batches, producer ids and
+// transactions belong to the broker here: taken from a client they would fence
+// or hold up others.
+func checkBatch(payload []byte, limit int) error {
+	b, rest, err := record.Next(payload)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", session.ErrInvalid, err)
+	case len(rest) > 0:
+		return fmt.Errorf("%w: a Send carries one record batch, %d bytes follow it", session.ErrInvalid, len(rest))
+	case b.IsControl() || b.IsTransactional() || b.ProducerID() != -1:
+		return fmt.Errorf("%w: a client's batch with the marks of a broker's transaction", session.ErrInvalid)
+	}
+	return record.Validate(b, limit)
+}
+
+// sendGather is the append that the reader is gathering: sends to one
+// partition that arrived together.
+type sendGather struct {
+	partition *destination.Partition
+	batches   []byte
+	group     *sendGroup
+}
+
+func (g *sendGather) add(c *connection, p *destination.Partition, request uint64, payload []byte) {
+	if g.group != nil && (g.partition != p || len(g.batches)+len(payload) > gatherBytes || len(g.group.sends) == gatherSends) {
+		g.flush(c)
+	}
+	if g.group == nil {
+		g.partition, g.group = p, newSendGroup(c)
+	}
+	records := record.Batch(payload).Count()
+	g.group.sends = append(g.group.sends, sent{request, g.group.records, len(payload)})
+	g.group.records += int64(records)
+	if len(payload) >= uncopiedFrom && len(g.batches) == 0 {
+		g.append(payload)
+		return
+	}
+	g.batches = append(g.batches, payload...)
+}
+
+// flush appends what was gathered, if anything.
+func (g *sendGather) flush(c *connection) {
+	if g.group != nil {
+		g.append(g.batches)
+		if g.batches = g.batches[:0]; cap(g.batches) > 2*gatherBytes {
+			g.batches = nil
+		}
+	}
+}
+
+// append hands a group to its log. A log that takes no append as large as the
+// group gets its sends one by one.
+func (g *sendGather) append(batches []byte) {
+	group, p := g.group, g.partition
+	g.group, g.partition = nil, nil
+	if len(group.sends) > 1 && group.c.tooLargeAtOnce.Load() {
+		group.split(p, batches)
+		return
+	}
+	err := group.append(p, batches)
+	if err == nil {
+		return
+	}
+	if errors.Is(err, commitlog.ErrTooLarge) && len(group.sends) > 1 {
+		group.c.tooLargeAtOnce.Store(true)
+		group.split(p, batches)
+		return
+	}
+	group.refuse(err)
+}
+
+// sendGroup waits for one append and answers its sends. It is pooled: free
+// again once both the append has returned and the log has called Committed,
+// which may happen in either order.
+type sendGroup struct {
+	c       *connection
+	sends   []sent
+	records int64
+
+	halves atomic.Int32 // of the two: append returned, Committed called
+	base   int64
+	err    error
+}
+
+// sent is one Send of a group: its first record's place among the group's, and
+// its bytes.
+type sent struct {
+	request uint64
+	first   int64
+	bytes   int
+}
+
+var sendGroups = sync.Pool{New: func() any { return new(sendGroup) }}
+
+func newSendGroup(c *connection) *sendGroup {
+	g := sendGroups.Get().(*sendGroup)
+	g.c = c
+	c.underWay.Add(1)
+	return g
+}
+
+func (g *sendGroup) free() {
+	g.c.underWay.Add(-1)
+	g.c, g.sends, g.records, g.base, g.err = nil, g.sends[:0], 0, 0, nil
+	g.halves.Store(0)
+	sendGroups.Put(g)
+}
+
+func (g *sendGroup) append(p *destination.Partition, batches []byte) error {
+	base, err := p.Append(batches, g)
+	if err != nil {
+		return err
+	}
+	g.base = base
+	if g.halves.Add(1) == 2 {
+		g.confirm()
+	}
+	return nil
+}
+
+// Committed implements commitlog.Waiter.
+func (g *sendGroup) Committed(err error) {
+	g.err = err
+	if g.halves.Add(1) == 2 {
+		g.confirm()
+	}
+}
+
+// confirm answers every send of the group and wakes the writer once.
+func (g *sendGroup) confirm() {
+	if g.err != nil {
+		g.refuse(g.err)
+		return
+	}
+	o := g.c.out
+	o.mu.Lock()
+	if !o.closed {
+		for _, s := range g.sends {
+			o.confirm = native.Confirm{Request: s.request, Base: g.base + s.first}
+			o.pending = o.encoder.Append(o.pending, &o.confirm, nil)
+		}
+		o.flushLocked()
+	}
+	o.mu.Unlock()
+	g.free()
+}
+
+func (g *sendGroup) refuse(err error) {
+	for _, s := range g.sends {
+		g.c.out.fail(s.request, err)
+	}
+	g.c.out.flush()
+	g.free()
+}
+
+// split appends the sends of a group one by one.
+func (g *sendGroup) split(p *destination.Partition, batches []byte) {
+	for _, s := range g.sends {
+		one := newSendGroup(g.c)
+		one.sends = append(one.sends, sent{request: s.request, bytes: s.bytes})
+		if err := one.append(p, batches[:s.bytes]); err != nil {
+			one.refuse(err)
+		}
+		batches = batches[s.bytes:]
+	}
+	g.free()
+}
