@@ -1,0 +1,163 @@
+package polylog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/polylog-mq/polylog/wire/native"
+)
+
+// What administration speaks of. The native protocol defines them.
+type (
+	DestinationSpec  = native.DestinationSpec
+	DestinationInfo  = native.DestinationInfo
+	PartitionInfo    = native.PartitionInfo
+	ViewInfo         = native.ViewInfo
+	TransferSpec     = native.TransferSpec
+	TransferResult   = native.TransferResult
+	SubscriptionSpec = native.SubscriptionSpec
+	SubscriptionInfo = native.SubscriptionInfo
+	BrokerStats      = native.BrokerStats
+	StartKind        = native.StartKind
+)
+
+// Where a subscription starts or is set to.
+const (
+	StartDefault   = native.StartDefault
+	StartBeginning = native.StartBeginning
+	StartOffset    = native.StartOffset
+	StartTime      = native.StartTime
+)
+
+// Admin administers the broker. Its methods wait for a connection if there is
+// none, as long as the context lets them. A change whose answer the connection
+// broke before fails with ErrInDoubt; what only reads is asked again.
+type Admin struct{ c *Connection }
+
+// Admin returns the connection's administration.
+func (c *Connection) Admin() Admin { return Admin{c} }
+
+// Destinations lists the destinations whose names begin with prefix, and with
+// internal the broker's own too.
+func (a Admin) Destinations(ctx context.Context, prefix string, internal bool) ([]DestinationInfo, error) {
+	var list []DestinationInfo
+	err := a.ask(ctx, native.VerbDestinationList, &native.DestinationQuery{Prefix: prefix, Internal: internal}, &list, true)
+	return list, err
+}
+
+// Describe describes one destination.
+func (a Admin) Describe(ctx context.Context, name string) (*DestinationInfo, error) {
+	info := new(DestinationInfo)
+	return info, a.ask(ctx, native.VerbDestinationDescribe, &native.DestinationQuery{Name: name}, info, true)
+}
+
+// Create creates a destination. It fails with ErrExists if there is one.
+func (a Admin) Create(ctx context.Context, spec DestinationSpec) (*DestinationInfo, error) {
+	info := new(DestinationInfo)
+	return info, a.ask(ctx, native.VerbDestinationCreate, &spec, info, false)
+}
+
+// Alter changes the settings that spec names; an empty value sets the default
+// back.
+func (a Admin) Alter(ctx context.Context, spec DestinationSpec) (*DestinationInfo, error) {
+	info := new(DestinationInfo)
+	return info, a.ask(ctx, native.VerbDestinationAlter, &spec, info, false)
+}
+
+// Delete deletes a destination with all that it holds.
+func (a Admin) Delete(ctx context.Context, name string) error {
+	return a.ask(ctx, native.VerbDestinationDelete, &native.DestinationQuery{Name: name}, nil, false)
+}
+
+// Purge deletes waiting messages of a queue. It asks again until the broker
+// has done it all, and returns how many there were.
+func (a Admin) Purge(ctx context.Context, spec TransferSpec) (int64, error) {
+	return a.transfer(ctx, native.VerbQueuePurge, spec)
+}
+
+// Move moves waiting messages of a queue to spec.To, as Purge does.
+func (a Admin) Move(ctx context.Context, spec TransferSpec) (int64, error) {
+	return a.transfer(ctx, native.VerbQueueMove, spec)
+}
+
+// Redrive sends the messages of a dead letter queue back to where they came
+// from, or to spec.To.
+func (a Admin) Redrive(ctx context.Context, spec TransferSpec) (int64, error) {
+	return a.transfer(ctx, native.VerbQueueRedrive, spec)
+}
+
+// transfer repeats a bounded request until it is done or spec.Max is reached.
+func (a Admin) transfer(ctx context.Context, verb string, spec TransferSpec) (int64, error) {
+	var done int64
+	limit := spec.Max
+	for {
+		var r TransferResult
+		if err := a.ask(ctx, verb, &spec, &r, false); err != nil {
+			return done, err
+		}
+		done += r.Messages
+		if !r.More || limit > 0 && done >= limit {
+			return done, nil
+		}
+		if limit > 0 {
+			spec.Max = limit - done
+		}
+	}
+}
+
+// Subscriptions lists the subscriptions of a topic, or of all if it is empty.
+func (a Admin) Subscriptions(ctx context.Context, topic string) ([]SubscriptionInfo, error) {
+	var list []SubscriptionInfo
+	err := a.ask(ctx, native.VerbSubscriptionList, &SubscriptionSpec{Topic: topic}, &list, true)
+	return list, err
+}
+
+// DeleteSubscription deletes a subscription, whoever's it is.
+func (a Admin) DeleteSubscription(ctx context.Context, spec SubscriptionSpec) error {
+	return a.ask(ctx, native.VerbSubscriptionDelete, &spec, nil, false)
+}
+
+// SeekSubscription sets where a subscription goes on: to spec.To with spec.At,
+// or with spec.ToEnd to the end.
+func (a Admin) SeekSubscription(ctx context.Context, spec SubscriptionSpec) (*SubscriptionInfo, error) {
+	info := new(SubscriptionInfo)
+	return info, a.ask(ctx, native.VerbSubscriptionSeek, &spec, info, false)
+}
+
+// Stats describes the broker.
+func (a Admin) Stats(ctx context.Context) (*BrokerStats, error) {
+	stats := new(BrokerStats)
+	return stats, a.ask(ctx, native.VerbBrokerStats, nil, stats, true)
+}
+
+// Ping asks the broker for a sign of life and returns how long it took.
+func (a Admin) Ping(ctx context.Context) (time.Duration, error) {
+	start := time.Now()
+	_, err := a.Stats(ctx)
+	return time.Since(start), err
+}
+
+// ask sends one verb. again says that asking twice does no harm.
+func (a Admin) ask(ctx context.Context, verb string, question, answer any, again bool) error {
+	var body []byte
+	if question != nil {
+		var err error
+		if body, err = native.MarshalBody(question); err != nil {
+			return fmt.Errorf("%s: encode: %w", verb, err)
+		}
+	}
+	got, err := a.c.call(ctx, again, func(request uint64) native.Frame {
+		return &native.Admin{Request: request, Verb: verb, Body: body}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := native.UnmarshalBody(got.body, answer); err != nil {
+		return fmt.Errorf("%s: decode: %w", verb, err)
+	}
+	return nil
+}

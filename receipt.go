@@ -1,0 +1,25 @@
+package polylog
+
+import "strconv"
+
+// Receipt says where a message went. In PutAsync's completion it is valid
+// where the error is nil; the message id is always.
+type Receipt struct {
+	Partition int32
+	Offset    int64
+	id        messageID
+}
+
+// MessageID returns JMSMessageID: "ID:", the session's unique id, and a number.
+func (r Receipt) MessageID() string { return string(r.id.append(nil)) }
+
+// messageID is built from what a session knows, so that nothing is allocated
+// for it until somebody asks.
+type messageID struct {
+	prefix string // "ID:", a nuid and "-"
+	number uint64
+}
+
+func (id messageID) append(dst []byte) []byte {
+	return strconv.AppendUint(append(dst, id.prefix...), id.number, 36)
+}
