@@ -2,215 +2,244 @@ package commitlog
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/polylog-mq/polylog/destination/record"
 )
 
-// Store is one data directory. This first version keeps everything in memory.
+// Store is one data directory: the journal, its checkpoint, and all logs. It is safe for concurrent use.
 type Store struct {
-	mu     sync.Mutex
+	fs      FS
+	options Options
+	logger  *slog.Logger
+	epoch   int32
+	cache   *fileCache
+	journal *journal
+	reserve *reserve
+	disk    *lane
+	memory  *lane
+
+	mu     sync.Mutex // guards the following
 	logs   map[LogID]*Log
-	failed chan struct{}
-	opts   Options
+	closed bool
+
+	dirty        []dirtySegment // since the last snapshot; owned by the journal's committer
+	started      bool           // recovery is over; guarded by mu
+	checkpointed atomic.Uint64  // the sequence from which the journal would be replayed
+
+	damage   damageList
+	recovery Recovery
+	counters counters
+
+	failOnce sync.Once
+	failed   chan struct{}
+	err      atomic.Pointer[FailedError] // set before failed is closed
+
+	checkpoints chan checkpointRequest // to the checkpointer
+	stop        chan struct{}          // closed when the committers have ended
+	running     sync.WaitGroup         // checkpointer, preparer, syncer, removals
 }
 
-// Open opens the store.
-func Open(fs FS, o Options) (*Store, error) {
+type counters struct {
+	appends, appendedBytes, groups, syncs, waiters, journalBytes, checkpoints, stalls, full atomic.Int64
+	lastCheckpoint                                                                          atomic.Int64
+}
+
+func (o Options) withDefaults() (Options, error) {
+	o.JournalFileBytes = positive(o.JournalFileBytes, 64<<20)
+	o.JournalFiles = int(positive(int64(o.JournalFiles), 4))
+	o.MaxOpenFiles = int(positive(int64(o.MaxOpenFiles), 4096))
+	o.MaxPendingBytes = int(positive(int64(o.MaxPendingBytes), 16<<20))
+	o.CheckpointInterval = time.Duration(positive(int64(o.CheckpointInterval), int64(30*time.Second)))
+	if o.ReservedBytes == 0 {
+		o.ReservedBytes = 16 << 20
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{logs: map[LogID]*Log{}, failed: make(chan struct{}), opts: o}, nil
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.JournalFileBytes < 64<<10 || o.JournalFileBytes > 1<<31 || o.JournalFiles < 2 {
+		return o, fmt.Errorf("commitlog: %d journal files of %d bytes: at least 2 of 64 KiB to 2 GiB", o.JournalFiles, o.JournalFileBytes)
+	}
+	return o, nil
 }
 
-// Recovery tells what Open found.
-func (s *Store) Recovery() Recovery { return Recovery{Clean: true} }
+func positive(n, otherwise int64) int64 {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
 
-// Epoch is the leader epoch of this start.
-func (s *Store) Epoch() int32 { return 1 }
+// Open recovers the data directory and raises the leader epoch durably. If it fails, the caller still owns the FS;
+// afterwards Close closes it.
+func Open(fsys FS, o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		fs: fsys, options: o, logger: o.Logger,
+		cache:       newFileCache(fsys, o.MaxOpenFiles),
+		disk:        newLane(false, o.MaxPendingBytes),
+		memory:      newLane(true, o.MaxPendingBytes),
+		logs:        map[LogID]*Log{},
+		failed:      make(chan struct{}),
+		stop:        make(chan struct{}),
+		checkpoints: make(chan checkpointRequest, 1),
+	}
+	s.damage.init(s)
+	s.reserve = newReserve(fsys, o.ReservedBytes, o.Logger)
+	began := time.Now()
+	if err := s.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("recover: %w", err), s.cache.closeUnused(), s.journal.close())
+	}
+	s.recovery.Duration = time.Since(began)
+	s.start()
+	return s, nil
+}
 
-// Failed is closed after a failed sync.
-func (s *Store) Failed() <-chan struct{} { return s.failed }
+// start begins the long-lived goroutines: two committers, the syncer, the journal's preparer and the checkpointer.
+func (s *Store) start() {
+	s.started = true
+	d := &committer{store: s, lane: s.disk, journal: s.journal, syncs: make(chan *journalFile), synced: make(chan error)}
+	m := &committer{store: s, lane: s.memory}
+	go d.run()
+	go m.run()
+	s.running.Go(d.syncer)
+	s.running.Go(func() { s.journal.prepare(s.stop, s.fail) })
+	s.running.Go(s.checkpointer)
+	s.running.Go(s.removeDeleted)
+}
 
-// Err is why the store failed.
-func (s *Store) Err() error { return nil }
-
-// Checkpoint frees the journal.
-func (s *Store) Checkpoint(ctx context.Context) error { return ctx.Err() }
-
-// Close closes the store and its FS.
-func (s *Store) Close() error { return nil }
-
-// Stats counts.
-func (s *Store) Stats() Stats { return Stats{} }
-
-// OpenLog opens or creates a log.
+// OpenLog opens a log, or creates it; its files are made by the first append, and read when they are first needed.
+// dir is relative to the data directory. A directory that the store does not know, with Kafka's files in it, is adopted.
+// Opening a log twice gives the same Log with the newer config.
 func (s *Store) OpenLog(id LogID, dir string, c Config) (*Log, error) {
+	c = c.withDefaults()
+	dir = path.Clean(dir)
+	if !fs.ValidPath(dir) || dir == "." {
+		return nil, fmt.Errorf("commitlog: %q is no directory within the data directory", dir)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.logs[id]; l != nil {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	l := s.logs[id]
+	if l == nil {
+		l = s.newLog(id, dir, c)
+		s.logs[id] = l
 		return l, nil
 	}
-	l := &Log{store: s, id: id, dir: dir, config: c}
-	s.logs[id] = l
+	if l.dir != dir || l.memory != c.Memory && l.created {
+		return nil, fmt.Errorf("commitlog: %s is open as %s (memory %t), not %s (memory %t)", id, l.dir, l.memory, dir, c.Memory)
+	}
+	l.config.Store(&c)
 	return l, nil
 }
 
-// Commit appends to several logs at once.
-func (s *Store) Commit(ws []Write, w Waiter) error {
-	for i := range ws {
-		base, err := ws[i].Log.Append(ws[i].Batches, nil)
-		if err != nil {
-			return err
-		}
-		ws[i].Base = base
-	}
-	if w != nil {
-		go w.Committed(nil)
+// String is for errors.
+func (id LogID) String() string { return fmt.Sprintf("%x-%d", id.Topic, id.Partition) }
+
+func (c Config) withDefaults() Config {
+	c.SegmentBytes = min(positive(c.SegmentBytes, 256<<20), 1<<31-1)
+	c.SegmentAge = time.Duration(positive(int64(c.SegmentAge), int64(7*24*time.Hour)))
+	c.MaxBatchBytes = int(positive(int64(c.MaxBatchBytes), 1<<20+64<<10))
+	c.TombstoneAge = time.Duration(positive(int64(c.TombstoneAge), int64(24*time.Hour)))
+	return c
+}
+
+// Recovery tells what Open found.
+func (s *Store) Recovery() Recovery { return s.recovery }
+
+// Epoch is the leader epoch of this start: one more than at the last one, durable. The first is 1.
+func (s *Store) Epoch() int32 { return s.epoch }
+
+// Failed is closed after a failed sync or an unexpected failure of a write: nothing is confirmed any more (reliability S3).
+// The process should end; the next start reads again what the disk holds.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err is why the store failed; nil while it has not.
+func (s *Store) Err() error {
+	if e := s.err.Load(); e != nil {
+		return e
 	}
 	return nil
 }
 
-// Log is one append log.
-type Log struct {
-	store  *Store
-	id     LogID
-	dir    string
-	config Config
-
-	mu       sync.Mutex
-	batches  []record.Batch
-	start    int64
-	next     int64
-	onStable func(int64)
+// fail ends all service. Retrying a sync could report success with the data gone.
+func (s *Store) fail(doing string, cause error) {
+	s.failOnce.Do(func() {
+		e := &FailedError{Doing: doing, Err: cause}
+		s.err.Store(e)
+		s.disk.refuse(e)
+		s.memory.refuse(e)
+		close(s.failed)
+		s.logger.Error("commitlog: store failed, nothing is confirmed any more", "doing", doing, "error", cause)
+	})
 }
 
-// Append appends whole batches.
-func (l *Log) Append(batches []byte, w Waiter) (int64, error) {
-	l.mu.Lock()
-	base := l.next
-	rest := append([]byte(nil), batches...)
-	for len(rest) > 0 {
-		b, r, err := record.Next(rest)
-		if err != nil {
-			l.mu.Unlock()
-			return 0, err
-		}
-		b.SetBaseOffset(l.next)
-		b.SetLeaderEpoch(1)
-		l.next = b.NextOffset()
-		l.batches = append(l.batches, b)
-		rest = r
+// Checkpoint syncs all segments and frees the journal. It returns when that is done, or with ctx.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case s.checkpoints <- checkpointRequest{done: done}:
+	case <-s.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	stable, fn := l.next, l.onStable
-	l.mu.Unlock()
-	go func() {
-		if fn != nil {
-			fn(stable)
-		}
-		if w != nil {
-			w.Committed(nil)
-		}
-	}()
-	return base, nil
-}
-
-// Read reads whole batches from the one that holds offset.
-func (l *Log) Read(offset int64, max int, buf []byte) ([]byte, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if offset < l.start || offset > l.next {
-		return buf, ErrOffsetOutOfRange
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrClosed
 	}
-	n := len(buf)
-	for _, b := range l.batches {
-		if b.NextOffset() <= offset {
-			continue
-		}
-		if len(buf) > n && len(buf)-n+len(b) > max {
-			break
-		}
-		buf = append(buf, b...)
+}
+
+// Close commits what is pending, writes a last checkpoint so that the next Open has nothing to replay, and closes the FS.
+// Appends and other changes fail from its start on. It returns why the store failed, if it has.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
 	}
-	return buf, nil
-}
-
-// ID is the log's id.
-func (l *Log) ID() LogID { return l.id }
-
-// Dir is the log's directory.
-func (l *Log) Dir() string { return l.dir }
-
-// Start is the first offset.
-func (l *Log) Start() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.start }
-
-// End is the next offset.
-func (l *Log) End() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.next }
-
-// Stable is the offset below which all can be read.
-func (l *Log) Stable() int64 { return l.End() }
-
-// OnStable sets what is called after Stable moved.
-func (l *Log) OnStable(fn func(stable int64)) { l.onStable = fn }
-
-// OffsetForTime finds the first record at or after ms; offset -1 if there is none.
-func (l *Log) OffsetForTime(ms int64) (offset, timestamp int64, err error) { return -1, -1, nil }
-
-// AdvanceStart moves Start up.
-func (l *Log) AdvanceStart(offset int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.start = max(l.start, offset)
-	return nil
-}
-
-// TruncateTo drops what is at or above offset.
-func (l *Log) TruncateTo(offset int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.batches) > 0 && l.batches[len(l.batches)-1].NextOffset() > offset {
-		l.batches = l.batches[:len(l.batches)-1]
+	s.closed = true
+	s.mu.Unlock()
+	s.disk.close(ErrClosed)
+	s.memory.close(ErrClosed)
+	close(s.stop)
+	s.running.Wait()
+	err := s.Err()
+	if err == nil {
+		err = s.finish()
 	}
-	l.next = offset
-	return nil
+	return errors.Join(err, s.cache.closeUnused(), s.journal.close(), s.fs.Close())
 }
 
-// SkipTo makes the next append get at least this offset.
-func (l *Log) SkipTo(offset int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.next = max(l.next, offset)
-	return nil
-}
-
-// Retain removes closed segments.
-func (l *Log) Retain(p Retention, now time.Time) (deletedBytes int64, err error) { return 0, nil }
-
-// Clean rewrites closed segments.
-func (l *Log) Clean(ctx context.Context, keep func(r *record.Record) bool) error { return nil }
-
-// Compact keeps the last record of each key.
-func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) error { return nil }
-
-// Bytes is the size of all segments.
-func (l *Log) Bytes() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := int64(0)
-	for _, b := range l.batches {
-		n += int64(len(b))
+// Stats counts since Open.
+func (s *Store) Stats() Stats {
+	c := &s.counters
+	s.mu.Lock()
+	logs := len(s.logs)
+	s.mu.Unlock()
+	return Stats{
+		Appends: c.appends.Load(), AppendedBytes: c.appendedBytes.Load(), Groups: c.groups.Load(), Syncs: c.syncs.Load(),
+		Waiters: c.waiters.Load(), JournalBytes: c.journalBytes.Load(), Checkpoints: c.checkpoints.Load(),
+		Stalls: c.stalls.Load(), Full: c.full.Load(), Damaged: s.damage.count(),
+		Logs: logs, OpenFiles: s.cache.count(), JournalFiles: s.journal.count(),
+		PendingBytes: s.disk.pending() + s.memory.pending(), ReserveIntact: s.reserve.intact(),
+		LastCheckpoint: time.Duration(c.lastCheckpoint.Load()),
 	}
-	return n
-}
-
-// Segments lists the segments.
-func (l *Log) Segments() []SegmentInfo { return nil }
-
-// Delete deletes the log.
-func (l *Log) Delete() error {
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	delete(l.store.logs, l.id)
-	return nil
 }

@@ -1,0 +1,109 @@
+package commitlog
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"github.com/polylog-mq/polylog/destination/record"
+)
+
+// maxCompactKeys bounds the keys of one compaction, about 100 MB. Of the keys beyond, the older records stay until a later
+// one.
+const maxCompactKeys = 2 << 20
+
+// keyHash stands for a key. With two seeds of 64 bits, two of 2^21 keys meet with a chance below 2^-86.
+type keyHash struct{ a, b uint64 }
+
+// Compact keeps of the closed segments only the last record of each key; a record with a null value (a tombstone) goes too
+// when it is older than Config.TombstoneAge. Records without a key and control batches stay. Segments with a record younger
+// than minAge are left as they are, but for those behind the last checkpoint see Clean.
+func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	segments, err := l.cleanable()
+	if err != nil {
+		return err
+	}
+	old := segments[:0:0]
+	for _, s := range segments {
+		newest, err := l.maxTimestamp(s)
+		if err != nil {
+			return err
+		}
+		if newest > now.UnixMilli()-minAge.Milliseconds() {
+			break
+		}
+		old = append(old, s)
+	}
+	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	hash := func(key []byte) keyHash { return keyHash{maphash.Bytes(seeds[0], key), maphash.Bytes(seeds[1], key)} }
+	latest := map[keyHash]int64{}
+	for _, s := range old {
+		err := l.eachRecord(ctx, s, func(r *record.Record) {
+			if r.Key == nil {
+				return
+			}
+			k := hash(r.Key)
+			if _, known := latest[k]; known || len(latest) < maxCompactKeys {
+				latest[k] = r.Offset
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	horizon := now.UnixMilli() - l.config.Load().TombstoneAge.Milliseconds()
+	for _, s := range old {
+		err := l.cleanSegment(ctx, s, func(r *record.Record) bool {
+			if r.Key == nil {
+				return true
+			}
+			if last, ok := latest[hash(r.Key)]; ok && r.Offset < last {
+				return false
+			}
+			return r.Value != nil || r.Timestamp > horizon
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachRecord reads a closed segment.
+func (l *Log) eachRecord(ctx context.Context, s *segment, visit func(r *record.Record)) error {
+	h, err := l.store.cache.acquire(s, kindLog, false)
+	if err != nil {
+		return err
+	}
+	defer l.store.cache.release(h)
+	var r record.Reader
+	w := &walk{file: h, limit: s.size, buf: make([]byte, 0, walkBytes)}
+	for w.next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := w.position
+		w.position = w.at
+		p, err := w.bytes(w.batch.size)
+		w.position = end
+		if err != nil {
+			return err
+		}
+		b := record.Batch(p)
+		if b.IsControl() {
+			continue
+		}
+		if err := r.Reset(b, maxDecompressed); err != nil {
+			return err
+		}
+		for r.Next() {
+			visit(r.Record())
+		}
+		if err := r.Err(); err != nil {
+			return err
+		}
+	}
+	return w.err
+}

@@ -1,0 +1,135 @@
+package commitlog
+
+import "sync"
+
+// lane carries operations from the appenders to one committer, in order. There are two: through the journal for logs on
+// disk, and past it for logs in memory, so that these do not wait for a sync.
+type lane struct {
+	memory   bool
+	maxBytes int
+
+	mu      sync.Mutex // guards the following; it is taken last of all locks
+	work    sync.Cond  // the committer waits for something to do
+	room    sync.Cond  // appenders wait for pending to shrink
+	filling *group
+	spare   *group
+	err     error         // why nothing is taken any more
+	closing bool          // the committer ends when nothing is left
+	ended   bool          // and has
+	asks    []func()      // run by the committer between two runs
+	asked   chan struct{} // there are some; capacity 1
+	done    chan struct{} // closed when the committer has ended
+}
+
+func newLane(memory bool, maxBytes int) *lane {
+	ln := &lane{memory: memory, maxBytes: maxBytes, filling: &group{}, spare: &group{}, done: make(chan struct{}), asked: make(chan struct{}, 1)}
+	ln.work.L = &ln.mu
+	ln.room.L = &ln.mu
+	return ln
+}
+
+// admit waits until less than the bound is pending. Several appenders may pass together, each with its one append.
+func (ln *lane) admit() error {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	for ln.err == nil && len(ln.filling.buf) >= ln.maxBytes {
+		ln.room.Wait()
+	}
+	return ln.err
+}
+
+// take waits for a group or a question; it returns nil when the lane is closed and empty.
+func (ln *lane) take() *group {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	for {
+		for len(ln.asks) > 0 {
+			ask := ln.asks[0]
+			ln.asks = ln.asks[1:]
+			ln.mu.Unlock()
+			ask()
+			ln.mu.Lock()
+		}
+		if len(ln.filling.ops) > 0 {
+			g := ln.filling
+			ln.filling, ln.spare = ln.spare, nil
+			ln.room.Broadcast()
+			return g
+		}
+		if ln.closing {
+			ln.ended = true
+			return nil
+		}
+		ln.work.Wait()
+	}
+}
+
+// recycle gives a group back after its last run.
+func (ln *lane) recycle(g *group) {
+	g.reset()
+	ln.mu.Lock()
+	ln.spare = g
+	ln.mu.Unlock()
+}
+
+// ask has the committer run a function between two runs; false if it may have ended.
+func (ln *lane) ask(fn func()) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.ended {
+		return false
+	}
+	ln.asks = append(ln.asks, fn)
+	ln.work.Signal()
+	select {
+	case ln.asked <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// waitFreed waits, between two runs, until a journal file is free or the store has failed, and answers meanwhile.
+func (ln *lane) waitFreed(freed, failed <-chan struct{}) {
+	for {
+		ln.mu.Lock()
+		asks := ln.asks
+		ln.asks = nil
+		ln.mu.Unlock()
+		for _, ask := range asks {
+			ask()
+		}
+		select {
+		case <-freed:
+			return
+		case <-failed:
+			return
+		case <-ln.asked:
+		}
+	}
+}
+
+// refuse makes every later append fail with err.
+func (ln *lane) refuse(err error) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.err == nil {
+		ln.err = err
+	}
+	ln.room.Broadcast()
+}
+
+// close ends the committer after what is pending.
+func (ln *lane) close(err error) {
+	ln.refuse(err)
+	ln.mu.Lock()
+	ln.closing = true
+	ln.work.Signal()
+	ln.mu.Unlock()
+	<-ln.done
+}
+
+func (ln *lane) pending() int {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	return len(ln.filling.buf)
+}

@@ -1,0 +1,223 @@
+package commitlog
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Log is one partition's append log. It is safe for concurrent use.
+type Log struct {
+	store    *Store
+	lane     *lane
+	id       LogID
+	dir      string
+	memory   bool
+	config   atomic.Pointer[Config]
+	start    atomic.Int64
+	stable   atomic.Int64
+	onStable func(int64)
+
+	// admin is held by one truncation, retention or cleaning at a time, over their waits; it is taken first of all locks.
+	admin sync.Mutex
+
+	// files guards what is known of the files. It is held over reads of the directory and of indexes, but not over syncs.
+	// The committer alone changes the last segment.
+	files    sync.RWMutex
+	loaded   bool
+	segments []*segment
+	indexes  *indexes // of indexed
+	indexed  *segment // the segment whose indexes are in memory: the active one, up to what has been written
+	readable place    // where stable is
+	cuts     int      // counts truncations, so that a reader that met one tries again
+	aside    tracked
+
+	// mu guards the following; it is taken after files and before lane.mu.
+	mu      sync.Mutex
+	next    int64
+	created bool // the create operation is in the journal, or there is a checkpoint with the log
+	deleted bool
+
+	hints hints
+
+	// w is owned by the lane's committer, and by recovery before there is one.
+	w writer
+}
+
+// place is a position in the segment with a base offset.
+type place struct{ base, position int64 }
+
+func (s *Store) newLog(id LogID, dir string, c Config) *Log {
+	l := &Log{store: s, id: id, dir: dir, memory: c.Memory, lane: s.disk}
+	if c.Memory {
+		l.lane = s.memory
+		l.created = true
+		l.w.known = true
+	}
+	l.config.Store(&c)
+	l.w.base = -1
+	l.w.adopt = true
+	return l
+}
+
+// ID is the topic's id and the partition.
+func (l *Log) ID() LogID { return l.id }
+
+// Dir is the log's directory, relative to the data directory.
+func (l *Log) Dir() string { return l.dir }
+
+// Config is what the log was last opened with, defaults filled in.
+func (l *Log) Config() Config { return *l.config.Load() }
+
+// Start is the first offset that can be read. There may be no record there: the first one is at or behind it.
+func (l *Log) Start() int64 {
+	l.ensureLoaded()
+	return l.start.Load()
+}
+
+// End is the offset of the next append.
+func (l *Log) End() int64 {
+	l.ensureLoaded()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// Stable is the end of what can be read: what is synced, or written if the log is in memory.
+func (l *Log) Stable() int64 {
+	l.ensureLoaded()
+	return l.stable.Load()
+}
+
+// OnStable sets the function that is called by the committer after Stable has moved, before the Waiters of the appends
+// that moved it. It is set before the first append, and must not block.
+func (l *Log) OnStable(fn func(stable int64)) { l.onStable = fn }
+
+// Append appends one or more whole, validated batches. It copies them, gives its copy base offsets and leader epochs, and
+// returns the first offset as soon as the copy is in the journal's buffer. w, which may be nil, is called when the append
+// is durable (or written, if the log is in memory). It blocks while Options.MaxPendingBytes are pending.
+//
+// Errors: ErrTooLarge, record.ErrCorrupt, ErrDeleted, ErrClosed, FailedError; then w is not called.
+func (l *Log) Append(batches []byte, w Waiter) (base int64, err error) {
+	if _, err := l.check(batches); err != nil {
+		return 0, err
+	}
+	if err := l.ensureAdopted(); err != nil {
+		return 0, err
+	}
+	if err := l.lane.admit(); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := l.lane
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if err := l.refused(); err != nil {
+		return 0, err
+	}
+	g := ln.filling
+	g.entry(l.createSize()+operationHeader+len(batches), false)
+	o := l.append(g, batches)
+	o.waiter = w
+	ln.work.Signal()
+	return o.base, nil
+}
+
+// check returns how many offsets the batches take.
+func (l *Log) check(batches []byte) (int64, error) {
+	if int64(len(batches)) > l.store.options.JournalFileBytes/4 {
+		return 0, ErrTooLarge
+	}
+	return sizeOfBatches(batches, l.config.Load().MaxBatchBytes)
+}
+
+// refused is called with mu and lane.mu held.
+func (l *Log) refused() error {
+	if l.lane.err != nil {
+		return l.lane.err
+	}
+	if l.deleted {
+		return ErrDeleted
+	}
+	return nil
+}
+
+// append puts an append into the group, behind the creation of the log if that is not there yet.
+// It is called with mu and lane.mu held.
+func (l *Log) append(g *group, batches []byte) *op {
+	l.create(g)
+	o := g.add(l, opAppend, l.next, batches)
+	g.stamp(o, l.store.epoch)
+	l.next = o.next
+	return o
+}
+
+// create puts the log's creation into the group, once. It is called with mu and lane.mu held.
+func (l *Log) create(g *group) {
+	if !l.created {
+		l.created = true
+		g.add(l, opCreate, l.next, appendCreate(nil, l.config.Load().SegmentBytes, l.dir))
+	}
+}
+
+func (l *Log) createSize() int {
+	if l.created {
+		return 0
+	}
+	return operationHeader + 8 + len(l.dir)
+}
+
+// change puts an operation without batches into the lane and waits for it. prepare runs with mu held; an error ends it.
+func (l *Log) change(kind opKind, offset int64, prepare func() error) error {
+	if err := l.ensureAdopted(); err != nil {
+		return err
+	}
+	w := make(waitFor, 1)
+	l.mu.Lock()
+	l.lane.mu.Lock()
+	err := l.refused()
+	if err == nil {
+		err = prepare()
+	}
+	if err == nil {
+		g := l.lane.filling
+		if !l.created { // its creation may not stand behind the barrier
+			g.entry(l.createSize(), false)
+			l.create(g)
+		}
+		g.entry(operationHeader, kind == opTruncate)
+		g.add(l, kind, offset, nil).waiter = w
+		l.lane.work.Signal()
+	}
+	l.lane.mu.Unlock()
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return <-w
+}
+
+// waitFor is the Waiter of a call that waits.
+type waitFor chan error
+
+func (w waitFor) Committed(err error) { w <- err }
+
+// ensureAdopted finds the end of a log that is neither in the checkpoint nor in the journal, before its first append.
+func (l *Log) ensureAdopted() error {
+	l.files.RLock()
+	ready := l.loaded || !l.w.adopt
+	l.files.RUnlock()
+	if ready {
+		return nil
+	}
+	l.files.Lock()
+	defer l.files.Unlock()
+	return l.load()
+}
+
+// ensureLoaded is ensureAdopted for calls that cannot fail; the append that follows will tell.
+func (l *Log) ensureLoaded() {
+	if err := l.ensureAdopted(); err != nil {
+		l.store.logger.Error("commitlog: cannot read log", "dir", l.dir, "error", err)
+	}
+}
