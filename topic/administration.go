@@ -3,6 +3,7 @@ package topic
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -120,6 +121,14 @@ func (r *Registry) use(ctx context.Context, e *entry) (v *queue.View, leave func
 	return e.view, func() { r.leave(e); done() }, nil
 }
 
+// Delete deletes the one durable subscription that q names, as Unsubscribe.
+func (r *Registry) Delete(ctx context.Context, q Query) error {
+	if _, err := r.find(q); err != nil {
+		return err
+	}
+	return r.Unsubscribe(ctx, q.ClientID, q.Name, q.Shared)
+}
+
 // Seek has a durable subscription forget what it was delivered and go on at
 // to: ErrNotFound, or ErrConflict while it has a consumer, whose deliveries
 // would lose their meaning.
@@ -232,15 +241,17 @@ func (r *Registry) close(d *destination.Destination, force bool) (entries []*ent
 
 // Reconfigure tells the subscriptions of d that its settings, or the number of
 // its partitions, have changed.
-func (r *Registry) Reconfigure(d *destination.Destination) {
+func (r *Registry) Reconfigure(d *destination.Destination) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var errs []error
 	for e := range r.topics[d.ID] {
 		e.topic = d
 		if e.view != nil {
-			e.view.Reconfigure(d)
+			errs = append(errs, e.view.Reconfigure(d))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // Owns says whether a cursor of that subscription has an owner.
@@ -279,4 +290,22 @@ func (r *Registry) Close() error {
 		}
 	}
 	return err
+}
+
+// Settled asks each subscription of a topic what it needs nothing more of. It
+// is false if one has not been opened yet and so cannot be asked.
+func (r *Registry) Settled(topic [16]byte, partition int32) (all []func(offset int64) bool, ok bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.topics[topic] {
+		if e.view == nil {
+			return nil, false, nil
+		}
+		f, err := e.view.Settled(partition)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, f)
+	}
+	return all, true, nil
 }

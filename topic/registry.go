@@ -279,11 +279,14 @@ func (r *Registry) openView(e *entry) error {
 	gone := e.gone || r.closed
 	if !gone {
 		e.view = v
-		if e.topic != d {
-			v.Reconfigure(e.topic) // it changed meanwhile
+		if e.topic != d { // it has changed meanwhile
+			err = v.Reconfigure(e.topic)
 		}
 	}
 	r.mu.Unlock()
+	if err != nil {
+		r.o.Logger.Warn("a subscription keeps its topic's old settings", "subscription", e.String(), "error", err)
+	}
 	if gone {
 		r.leave(e)
 		return errors.Join(fmt.Errorf("%s: %w", e, destination.ErrClosed), v.Close())

@@ -188,7 +188,7 @@ func TestManyAtOnceShareSyncs(t *testing.T) {
 	t.Logf("%d in %v", n, time.Since(start))
 	var last int
 	must(t, b.db.View(func(tx *bbolt.Tx) error { last = tx.ID(); return nil }))
-	if last > n/50 {
+	if last > n/20 {
 		t.Errorf("%d transactions for %d destinations", last, n)
 	}
 	if c := load(t, reopen(t, b)); len(c.Destinations) != n {

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/record"
+	"github.com/polylog-mq/polylog/queue"
+)
+
+// maxTransfer bounds the messages of one request, so that it ends in time and
+// can be interrupted; TransferResult.More asks for another.
+const maxTransfer = 10_000
+
+// Purge deletes waiting messages of a queue.
+func (b *Broker) Purge(ctx context.Context, t destination.Transfer) (destination.TransferResult, error) {
+	return b.transfer(ctx, t, queue.TransferOptions{})
+}
+
+// Move moves waiting messages of a queue to t.To, which is made as a queue if
+// it is not there. Each message is in one of the two at any time, never in
+// both and never in none (reliability Q6).
+func (b *Broker) Move(ctx context.Context, t destination.Transfer) (destination.TransferResult, error) {
+	to, err := b.transferTarget(ctx, t.Name, t.To)
+	if err != nil {
+		return destination.TransferResult{}, err
+	}
+	return b.transfer(ctx, t, queue.TransferOptions{
+		To: func(*record.Record) (*destination.Destination, error) { return to, nil },
+	})
+}
+
+// Redrive sends dead letters back to where they came from, or to t.To, without
+// what was noted on them when they died. What died in a topic's subscription
+// goes back to the topic, and so to all its subscriptions.
+func (b *Broker) Redrive(ctx context.Context, t destination.Transfer) (destination.TransferResult, error) {
+	o := queue.TransferOptions{Redrive: true}
+	if t.To != "" {
+		to, err := b.transferTarget(ctx, t.Name, t.To)
+		if err != nil {
+			return destination.TransferResult{}, err
+		}
+		o.To = func(*record.Record) (*destination.Destination, error) { return to, nil }
+		return b.transfer(ctx, t, o)
+	}
+	var last *destination.Destination // most dead letters come from the same place
+	o.To = func(r *record.Record) (*destination.Destination, error) {
+		origin, ok := r.Header(originHeader)
+		if !ok {
+			return nil, fmt.Errorf("%w: the message at offset %d does not say where it came from; name a destination",
+				destination.ErrInvalid, r.Offset)
+		}
+		if last == nil || last.Name != string(origin) {
+			to, err := b.transferTarget(ctx, t.Name, string(origin))
+			if err != nil {
+				return nil, err
+			}
+			last = to
+		}
+		return last, nil
+	}
+	return b.transfer(ctx, t, o)
+}
+
+// originHeader is where a dead letter says which destination it comes from.
+const originHeader = "JMS_POLYLOG_DLQ_ORIGIN"
+
+// transferTarget is the destination of that name, made as a queue if need be.
+func (b *Broker) transferTarget(ctx context.Context, from, name string) (*destination.Destination, error) {
+	d, err := b.Destination(ctx, name, 0)
+	if isNotFound(err) {
+		d, err = b.Destination(ctx, name, destination.KindQueue)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("move messages to %q: %w", name, err)
+	case name == from:
+		return nil, fmt.Errorf("%w: messages cannot be moved to where they are", destination.ErrInvalid)
+	case d.Internal:
+		return nil, fmt.Errorf("%w: %q is the broker's own", destination.ErrInvalid, name)
+	}
+	return d, nil
+}
+
+func (b *Broker) transfer(ctx context.Context, t destination.Transfer, o queue.TransferOptions) (destination.TransferResult, error) {
+	var none destination.TransferResult
+	d, err := b.find(ctx, t.Name)
+	if err != nil {
+		return none, err
+	}
+	if t.Selector != "" {
+		if b.o.CompileSelector == nil {
+			return none, fmt.Errorf("%w: selectors", destination.ErrUnsupported)
+		}
+		if o.Selector, err = b.o.CompileSelector(t.Selector); err != nil {
+			return none, err
+		}
+	}
+	v, err := b.Queue(ctx, d)
+	if err != nil {
+		return none, err
+	}
+	if o.Max = t.Max; o.Max <= 0 || o.Max > maxTransfer {
+		o.Max = maxTransfer
+	}
+	n, more, err := v.Transfer(ctx, o)
+	if err != nil {
+		return destination.TransferResult{Messages: n}, fmt.Errorf("after %d messages of %q: %w", n, d.Name, err)
+	}
+	return destination.TransferResult{Messages: n, More: more && (t.Max <= 0 || n < t.Max)}, nil
+}
