@@ -1,9 +1,10 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
+	"strings"
 	"unsafe"
 )
 
@@ -100,6 +101,18 @@ type Routing struct {
 	NonPersistent bool
 }
 
+// The keys that a queue needs stand before those of any length, so that
+// ParseRouting can stop at the first of these.
+const (
+	routingKeys = "pgned"
+	textKeys    = "ictruloy"
+)
+
+var (
+	errOrder   = errors.New("a key of routing stands behind a text")
+	errVersion = errors.New("it does not start with a version")
+)
+
 // AppendMeta appends m as the value of a JMS header. What has its default value
 // is left out. A priority above 9 is written as 9.
 func AppendMeta(dst []byte, m *Meta) []byte {
@@ -187,16 +200,14 @@ func parseMeta(value string, m *Meta) error {
 	if err != nil {
 		return err
 	}
-	for range n - 1 {
-		key := s.text()
-		if s.err != nil {
-			break
+	texts := false
+	for i := 1; i < n && s.err == nil; i++ {
+		key := s.key()
+		if strings.IndexByte(routingKeys, key) >= 0 && texts {
+			s.fail(errOrder)
 		}
-		if len(key) != 1 {
-			s.skip(maxDepth)
-			continue
-		}
-		switch key[0] {
+		texts = texts || strings.IndexByte(textKeys, key) >= 0
+		switch key {
 		case 'k':
 			m.Kind = BodyKind(s.integer(0, int64(BodyValue)))
 		case 'p':
@@ -239,7 +250,7 @@ func parseMeta(value string, m *Meta) error {
 // ParseRouting reads only what Routing has from the value of a JMS header, without
 // allocating. For a nil value, of a record without the header, it returns the zero
 // Routing with priority 4. Errors are ParseMeta's, though it overlooks damage
-// within what it skips; with an error, too, the Routing is that of a record without.
+// behind what it reads; with an error, too, the Routing is that of a record without.
 func ParseRouting(value []byte) (Routing, error) {
 	r := Routing{Priority: DefaultPriority}
 	if value == nil {
@@ -251,16 +262,8 @@ func ParseRouting(value []byte) (Routing, error) {
 	if err != nil {
 		return r, err
 	}
-	for range n - 1 {
-		key := s.text()
-		if s.err != nil {
-			break
-		}
-		if len(key) != 1 {
-			s.skip(maxDepth)
-			continue
-		}
-		switch key[0] {
+	for i := 1; i < n && s.err == nil; i++ {
+		switch s.key() {
 		case 'p':
 			r.Priority = uint8(s.integer(0, maxPriority))
 		case 'g':
@@ -271,6 +274,8 @@ func ParseRouting(value []byte) (Routing, error) {
 			r.Expiration = s.integer(math.MinInt64, math.MaxInt64)
 		case 'd':
 			r.DeliveryTime = s.integer(math.MinInt64, math.MaxInt64)
+		case 'i', 'c', 't', 'r', 'u', 'l', 'o', 'y':
+			return r, nil
 		default:
 			s.skip(maxDepth)
 		}
@@ -286,7 +291,7 @@ func ParseRouting(value []byte) (Routing, error) {
 func (s *scanner) version() (pairs int, err error) {
 	pairs = s.mapLength()
 	if pairs == 0 || s.text() != "v" {
-		s.fail(fmt.Errorf("it does not start with a version"))
+		s.fail(errVersion)
 	}
 	version := s.integer(1, math.MaxInt64)
 	if s.err != nil {
@@ -310,6 +315,18 @@ func (s *scanner) end() error {
 	return corrupt(-1, "record header "+JMSHeader+": "+s.err.Error())
 }
 
+// key reads a key: its byte, or 0 for an unknown one of another length.
+func (s *scanner) key() byte {
+	if at := s.i; len(s.s)-at >= 2 && s.s[at] == 0xa1 {
+		s.i += 2
+		return s.s[at+1]
+	}
+	if key := s.text(); len(key) == 1 {
+		return key[0]
+	}
+	return 0
+}
+
 func (s *scanner) propertyTypes(dst []TypedProperty) []TypedProperty {
 	for range s.mapLength() {
 		name := s.text()
@@ -321,5 +338,3 @@ func (s *scanner) propertyTypes(dst []TypedProperty) []TypedProperty {
 	}
 	return dst
 }
-
-func validText(s string) bool { return utf8.ValidString(s) }

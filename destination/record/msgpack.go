@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
@@ -161,12 +162,15 @@ func (s *scanner) skip(depth int) {
 		s.fail(errDepth)
 		return
 	}
+	if s.i < len(s.s) && msgpcode.IsFixedString(s.s[s.i]) { // nearly always
+		s.i++
+		s.take(uint64(s.s[s.i-1] & msgpcode.FixedStrMask))
+		return
+	}
 	c := s.code()
 	elements := 0
 	switch {
 	case msgpcode.IsFixedNum(c), c == msgpcode.Nil, c == msgpcode.True, c == msgpcode.False:
-	case msgpcode.IsFixedString(c):
-		s.take(uint64(c & msgpcode.FixedStrMask))
 	case msgpcode.IsFixedMap(c):
 		elements = 2 * s.bounded(uint64(c&msgpcode.FixedMapMask), 2)
 	case msgpcode.IsFixedArray(c):
@@ -247,7 +251,7 @@ func appendInteger(dst []byte, v int64) []byte {
 func appendText(dst []byte, v string) []byte {
 	n := len(v)
 	short, medium, long := msgpcode.Str8, msgpcode.Str16, msgpcode.Str32
-	if !validText(v) {
+	if !utf8.ValidString(v) {
 		short, medium, long = msgpcode.Bin8, msgpcode.Bin16, msgpcode.Bin32
 	} else if n < 32 {
 		return append(append(dst, msgpcode.FixedStrLow|byte(n)), v...)
