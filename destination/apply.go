@@ -65,8 +65,8 @@ func (c *Cursor) readSnapshot(r *opReader) {
 	c.next, c.acquisition = next, acquisition
 	c.stats = CursorStats{Start: start, Acknowledged: acknowledged, Archived: archived, Passed: passed}
 	c.replay(r, opSchedule, opHold, opHoldSend, opDone, opCount)
-	if r.err == nil && floor-start+c.done.size != acknowledged+archived+passed {
-		r.fail("%d done, %d accounted for", floor-start+c.done.size, acknowledged+archived+passed)
+	if r.err == nil && c.floor-start+c.done.size != acknowledged+archived+passed {
+		r.fail("%d done, %d accounted for", c.floor-start+c.done.size, acknowledged+archived+passed)
 	}
 }
 
