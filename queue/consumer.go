@@ -1,0 +1,232 @@
+package queue
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/polylog-mq/polylog/destination"
+)
+
+const (
+	// defaultBatchBytes is ConsumerOptions.BatchBytes where it is not said.
+	defaultBatchBytes = 256 << 10
+	// maxCredit bounds the credit of one consumer; more is not counted.
+	maxCredit = math.MaxInt32
+)
+
+// ConsumerOptions say what a consumer gets.
+type ConsumerOptions struct {
+	// Selector chooses; nil takes everything.
+	Selector Selector
+	// NoLocal, if not empty, restricts the whole view as Deps.NoLocal does.
+	NoLocal string
+	// Exclusive has only the first such consumer of the view served, while the
+	// others wait for it to go.
+	Exclusive bool
+	// Lock is how long the consumer may keep a message; 0: as long as it lives.
+	Lock time.Duration
+	// Holder is the number that its acquisitions are under, unique within a
+	// broker's life and less than 2^62.
+	Holder destination.Holder
+	// BatchBytes bounds one Delivery of several records, in bytes; default 256
+	// KiB. A batch that is stored compressed may go whole all the same.
+	BatchBytes int
+}
+
+// Consumer is one holder of deliveries. It may be used by many goroutines.
+type Consumer struct {
+	v          *View
+	sink       Sink
+	selector   Selector
+	noLocal    string
+	wantsAlone bool // exclusive
+	lockMS     int64
+	holder     destination.Holder
+	batchBytes int
+
+	credit   atomic.Int64
+	draining atomic.Bool
+
+	// Guarded by the view's mutex.
+	lanes    []*lane // one for each partition, if it has a selector
+	held     int64   // records delivered and not settled
+	slots    int     // of message groups that it owns
+	paused   bool
+	detached bool
+	closed   bool
+}
+
+// Consume opens a consumer without credit. ErrConflict if the holder's number
+// is in use, ErrClosed.
+func (v *View) Consume(o ConsumerOptions, s Sink) (*Consumer, error) {
+	if o.BatchBytes <= 0 {
+		o.BatchBytes = defaultBatchBytes
+	}
+	if o.Holder >= 1<<62 {
+		return nil, fmt.Errorf("%w: holder %d", destination.ErrInvalid, o.Holder)
+	}
+	c := &Consumer{
+		v: v, sink: s, selector: o.Selector, noLocal: o.NoLocal, wantsAlone: o.Exclusive,
+		lockMS: o.Lock.Milliseconds(), holder: o.Holder, batchBytes: o.BatchBytes,
+	}
+	if o.Lock > 0 {
+		c.lockMS = max(c.lockMS, 1)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, v.closedError()
+	}
+	if v.holders[o.Holder] != nil {
+		return nil, fmt.Errorf("consume %q: holder %d: %w", v.d.Name, o.Holder, destination.ErrConflict)
+	}
+	if o.NoLocal != "" {
+		v.noLocal = o.NoLocal
+		for _, p := range v.parts {
+			p.dropLanes() // so that what was read ahead is looked at again
+		}
+	}
+	v.holders[o.Holder] = c
+	v.consumers = append(v.consumers, c)
+	if c.wantsAlone {
+		v.exclusive++
+	}
+	v.openLanes(c)
+	return c, nil
+}
+
+// openLanes gives a consumer with a selector a lane on each partition.
+func (v *View) openLanes(c *Consumer) {
+	if c.selector == nil {
+		return
+	}
+	for i := len(c.lanes); i < len(v.parts); i++ {
+		p := v.parts[i]
+		l := &lane{p: p, consumer: c, scan: p.cursor.Floor()}
+		c.lanes = append(c.lanes, l)
+		p.lanes = append(p.lanes, l)
+	}
+}
+
+// View is what it consumes from.
+func (c *Consumer) View() *View { return c.v }
+
+// Holder is the number that its acquisitions are under.
+func (c *Consumer) Holder() destination.Holder { return c.holder }
+
+// Held is how many records it has been given that are not settled.
+func (c *Consumer) Held() int {
+	c.v.mu.Lock()
+	defer c.v.mu.Unlock()
+	return int(c.held)
+}
+
+// Credit permits n more records. It takes no lock.
+func (c *Consumer) Credit(n int) {
+	if n <= 0 {
+		return
+	}
+	if c.credit.Add(int64(min(n, maxCredit))) > maxCredit {
+		c.credit.Store(maxCredit)
+	}
+	c.v.trigger()
+}
+
+// Drain has what is ready delivered within the credit, then the rest of the
+// credit taken back and the sink's Drained called: AMQP 1.0 §2.6.7.
+func (c *Consumer) Drain() {
+	c.draining.Store(true)
+	c.v.draining.Store(true)
+	c.v.trigger()
+}
+
+// Pause stops or starts the delivery. When it returns, no Deliver is under way.
+func (c *Consumer) Pause(paused bool) {
+	c.v.mu.Lock()
+	c.paused = paused
+	c.v.mu.Unlock()
+	c.v.trigger()
+}
+
+// Detach ends the delivery. What the consumer holds stays held, and can be
+// settled, until Close: Jakarta Messaging 3.1 §8.8. Its place, as owner of
+// groups or as the exclusive consumer, is free at once.
+func (c *Consumer) Detach() {
+	c.v.mu.Lock()
+	c.detach()
+	c.v.mu.Unlock()
+	c.v.trigger()
+}
+
+// Close ends the delivery and gives back what the consumer holds, in its old
+// place before the backlog; as never delivered if countBack is set, because
+// nobody saw it.
+func (c *Consumer) Close(countBack bool) {
+	c.v.mu.Lock()
+	if !c.v.closed {
+		c.leave(countBack)
+	}
+	c.v.mu.Unlock()
+	c.v.trigger()
+}
+
+// detach is Detach. The view's lock is held.
+func (c *Consumer) detach() {
+	if c.detached {
+		return
+	}
+	c.detached = true
+	v := c.v
+	if i := slices.Index(v.consumers, c); i >= 0 {
+		v.consumers = slices.Delete(v.consumers, i, i+1)
+		v.plain.removed(i)
+	}
+	if c.wantsAlone {
+		v.exclusive--
+	}
+	if c.slots > 0 {
+		for i := range v.groups {
+			if v.groups[i] == c {
+				v.groups[i] = nil
+			}
+		}
+		c.slots = 0
+	}
+	for i, l := range c.lanes {
+		l.drop()
+		p := v.parts[i]
+		p.lanes = slices.DeleteFunc(p.lanes, func(o *lane) bool { return o == l })
+	}
+	c.lanes = nil
+	if len(v.consumers) == 0 {
+		for _, p := range v.parts {
+			p.dropLanes()
+		}
+	}
+}
+
+// leave is Close. The view's lock is held.
+func (c *Consumer) leave(countBack bool) {
+	if c.closed {
+		return
+	}
+	c.detach()
+	c.closed = true
+	delete(c.v.holders, c.holder)
+	if c.held == 0 {
+		return
+	}
+	c.held = 0
+	for _, p := range c.v.parts {
+		if offsets := p.cursor.ReleaseHolder(c.holder, countBack); len(offsets) > 0 {
+			p.takeBack(offsets)
+			p.owe(c.v.now() + journalDelay.Milliseconds())
+		}
+	}
+}
+
+// hungry says whether the consumer may be given something now.
+func (c *Consumer) hungry() bool { return !c.paused && c.credit.Load() > 0 }

@@ -1,0 +1,412 @@
+package queue
+
+// plain is whose turn it is among the consumers without a selector.
+type plain struct {
+	at    int   // index in View.consumers of who is served
+	quota int64 // records that it may still get before the next one's turn
+	share int64 // the quota of each
+}
+
+// removed keeps the turn when the consumer at index i has gone.
+func (t *plain) removed(i int) {
+	if i < t.at {
+		t.at--
+	} else if i == t.at {
+		t.quota = 0
+	}
+}
+
+// run is one turn of the view: it does what is due, hands out what is ready,
+// and says whether there is more to do at once.
+func (v *View) run() (more bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return false
+	}
+	now := v.now()
+	v.journalAt = now + journalDelay.Milliseconds()
+	v.readLeft = turnBytes
+	v.endMoves()
+	v.takeDue(now)
+	handed := int64(0)
+	if !v.paused && len(v.consumers) > 0 {
+		handed = v.handOutAll(now)
+	}
+	more = handed >= turnRecords || v.readLeft <= 0
+	if !more && v.draining.Swap(false) {
+		v.drained()
+	}
+	v.startMoves(now)
+	if v.closed { // while a destination was looked up
+		return false
+	}
+	v.journalOwed(now)
+	v.idle(now, handed)
+	v.setTimer(now)
+	return more
+}
+
+// takeDue takes back what is due again or whose lock has expired.
+func (v *View) takeDue(now int64) {
+	for _, p := range v.parts {
+		if at, ok := p.cursor.NextWake(); !ok || at > now {
+			continue
+		}
+		if offsets := p.cursor.ExpireLocks(now); len(offsets) > 0 {
+			v.counters.lockExpired += int64(len(offsets))
+			p.takeBack(offsets)
+		}
+		p.takeBack(p.cursor.DueScheduled(now, turnRecords))
+	}
+}
+
+// handOutAll hands out to everybody until there is nothing left, nobody has
+// credit, or the turn is over.
+func (v *View) handOutAll(now int64) (handed int64) {
+	for _, p := range v.parts {
+		p.stable = p.p.Stable()
+	}
+	for handed < turnRecords && v.readLeft > 0 {
+		before := handed
+		for i := range v.parts {
+			p := v.parts[(v.turnPart+i)%len(v.parts)]
+			if v.wanted() {
+				handed += v.handOut(p.shared, now)
+			}
+			for _, l := range p.lanes {
+				if c := l.consumer; c.hungry() && v.mayServe(c) {
+					handed += v.handOut(l, now)
+				}
+			}
+		}
+		v.turnPart = (v.turnPart + 1) % len(v.parts)
+		if handed == before {
+			break
+		}
+	}
+	for _, p := range v.parts {
+		p.shared.shrink()
+		for _, l := range p.lanes {
+			l.shrink()
+		}
+	}
+	return handed
+}
+
+// alone is the exclusive consumer, or nil if there is none.
+func (v *View) alone() *Consumer {
+	if v.settings.Exclusive {
+		return v.consumers[0]
+	}
+	if v.exclusive > 0 {
+		for _, c := range v.consumers {
+			if c.wantsAlone {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// mayServe says whether no other consumer is the exclusive one.
+func (v *View) mayServe(c *Consumer) bool {
+	alone := v.alone()
+	return alone == nil || alone == c
+}
+
+// wanted says whether a consumer without a selector can take something, and
+// shares out the turns among all of them.
+func (v *View) wanted() bool {
+	if alone := v.alone(); alone != nil {
+		return alone.selector == nil && alone.hungry()
+	}
+	for _, c := range v.consumers {
+		if c.selector == nil && c.hungry() {
+			return true
+		}
+	}
+	return false
+}
+
+// handOut reads ahead and hands out what is in the lane, by priority.
+func (v *View) handOut(l *lane, now int64) (handed int64) {
+	if l.ready.expires > 0 && l.ready.expires <= now {
+		l.expireReady(now)
+	}
+	l.fill(now)
+	if l.ready.records == 0 {
+		return 0
+	}
+	if l.consumer == nil {
+		v.shareOut(l.ready.records)
+	}
+	l.ready.blocked = 0
+	for p := priorities - 1; p >= 0; p-- {
+		n, full := v.handOutList(l, &l.ready.lists[p], now)
+		handed += n
+		if full {
+			break
+		}
+	}
+	return handed
+}
+
+// handOutList hands out one priority's runs. full says that nobody can take
+// any more.
+func (v *View) handOutList(l *lane, list *runList, now int64) (handed int64, full bool) {
+	kept, i := list.head, list.head
+	for ; i < len(list.items); i++ {
+		r := &list.items[i]
+		for r.chunk != nil {
+			c, n := v.choose(l, r)
+			if c == nil {
+				break
+			}
+			handed += v.give(l, c, r, n, now)
+		}
+		if r.chunk == nil {
+			continue
+		}
+		if r.group == 0 {
+			full = true
+			break
+		}
+		l.ready.blocked += r.records()
+		if kept != i {
+			list.items[kept] = *r
+			r.chunk = nil
+		}
+		kept++
+	}
+	list.shift(kept, i)
+	return handed, full
+}
+
+// shareOut divides what is ready by the consumers that can take something, so
+// that none gets all of it while others wait.
+func (v *View) shareOut(records int64) {
+	hungry := int64(0)
+	for _, c := range v.consumers {
+		if c.selector == nil && c.hungry() {
+			hungry++
+		}
+	}
+	v.plain.share = 1
+	if hungry > 0 {
+		v.plain.share = (records + hungry - 1) / hungry
+	}
+}
+
+// choose says who gets the next records of a run, and how many, or nil if
+// nobody can take them.
+func (v *View) choose(l *lane, r *run) (*Consumer, int64) {
+	c := l.consumer
+	switch {
+	case r.group > 0:
+		c = v.owner(l, r.group-1)
+		if c == nil || !c.hungry() || l.consumer != nil && l.consumer != c {
+			return nil, 0
+		}
+	case c != nil:
+	case v.settings.Exclusive || v.exclusive > 0:
+		c = v.alone()
+	default:
+		return v.nextInTurn(r)
+	}
+	credit := c.credit.Load()
+	if credit <= 0 || c.paused {
+		return nil, 0
+	}
+	return c, min(credit, r.records())
+}
+
+// nextInTurn serves the consumers one after the other, each with its share. A
+// stored batch is not divided for the sake of a few records.
+func (v *View) nextInTurn(r *run) (*Consumer, int64) {
+	t := &v.plain
+	for range len(v.consumers) + 1 {
+		if t.at >= len(v.consumers) {
+			t.at, t.quota = 0, t.share
+		}
+		c := v.consumers[t.at]
+		if credit := c.credit.Load(); t.quota > 0 && c.selector == nil && !c.paused && credit > 0 {
+			n := min(credit, t.quota)
+			if r.records() <= credit && r.records() <= 2*t.quota {
+				n = r.records()
+			}
+			n = min(n, r.records())
+			t.quota -= n
+			return c, n
+		}
+		t.at, t.quota = t.at+1, t.share
+	}
+	return nil, 0
+}
+
+// owner is the consumer that gets the messages of a group's slot, for as long
+// as it lives. A slot without one goes to the consumer that has the fewest.
+func (v *View) owner(l *lane, slot int32) *Consumer {
+	if v.groups == nil {
+		v.groups = make([]*Consumer, groupSlots)
+	}
+	if c := v.groups[slot]; c != nil {
+		return c
+	}
+	best := l.consumer
+	if alone := v.alone(); alone != nil {
+		best = alone
+	}
+	if best == nil {
+		for _, c := range v.consumers {
+			if c.selector == nil && c.hungry() && (best == nil || c.slots < best.slots) {
+				best = c
+			}
+		}
+	}
+	if best != nil {
+		v.groups[slot] = best
+		best.slots++
+	}
+	return best
+}
+
+// give hands the first n records of a run, or as many of them as fit into one
+// delivery, to c, and takes them off the run. It returns how many it has taken.
+func (v *View) give(l *lane, c *Consumer, r *run, n, now int64) (taken int64) {
+	if r.packed() && n < r.records() && !l.open(r) {
+		l.ready.remove(r)
+		return n
+	}
+	records, end := r.first(n, c.batchBytes)
+	lockUntil := int64(0)
+	if c.lockMS > 0 {
+		lockUntil = now + c.lockMS
+	}
+	first, ok := l.p.cursor.AcquireRange(r.from, r.from+records, c.holder, lockUntil)
+	if !ok {
+		return v.giveSome(l, c, r, records, lockUntil)
+	}
+	if records == r.records() && r.whole() {
+		v.deliver(l.p, c, r.from, records, first, r.stored(), nil)
+	} else {
+		v.cut = appendCut(v.cut[:0], r.stored(), r.chunk.buf[r.at:end], records)
+		v.deliver(l.p, c, r.from, records, first, v.cut, nil)
+	}
+	l.ready.advance(r, records, end)
+	return records
+}
+
+// giveSome is give for records of which some were delivered before, or are not
+// available any more.
+func (v *View) giveSome(l *lane, c *Consumer, r *run, n, lockUntil int64) (looked int64) {
+	if r.packed() && !l.open(r) {
+		l.ready.remove(r)
+		return n
+	}
+	start, end := r.at, r.at // of the records that are acquired and not yet delivered
+	var (
+		from  int64
+		first uint64
+	)
+	v.counts = v.counts[:0]
+	flush := func() {
+		if len(v.counts) > 0 {
+			v.cut = appendCut(v.cut[:0], r.stored(), r.chunk.buf[start:end], int64(len(v.counts)))
+			v.deliver(l.p, c, from, int64(len(v.counts)), first, v.cut, v.counts)
+			v.counts = v.counts[:0]
+		}
+	}
+	for offset := r.from; offset < r.from+n; offset++ {
+		next := r.after(end)
+		switch {
+		case !l.p.available(offset):
+			flush()
+			start = next
+		case l.p.exhausted(offset):
+			flush()
+			start = next
+			l.p.leaveDead(offset, reasonDeliveries)
+		default:
+			number, count, _ := l.p.cursor.Acquire(offset, c.holder, lockUntil)
+			if len(v.counts) == 0 {
+				from, first = offset, number
+			}
+			v.counts = append(v.counts, uint16(min(count, 1<<16-1)))
+		}
+		end = next
+	}
+	flush()
+	l.ready.advance(r, n, end)
+	return n
+}
+
+// deliver calls the sink.
+func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64, batch []byte, counts []uint16) {
+	c.credit.Add(-records)
+	c.held += records
+	v.counters.delivered += records
+	p.owe(v.journalAt)
+	c.sink.Deliver(Delivery{
+		Consumer: c, Partition: p.id.Partition, FirstAcquisition: first,
+		Offset: offset, Records: int(records), Batch: batch, Counts: counts,
+	})
+}
+
+// drained ends the drain of each consumer that has got all there was.
+func (v *View) drained() {
+	for _, c := range v.holders {
+		if c.draining.Load() && !c.detached {
+			c.draining.Store(false)
+			c.credit.Store(0)
+			c.sink.Drained(c)
+		}
+	}
+}
+
+// journalOwed journals what has waited long enough.
+func (v *View) journalOwed(now int64) {
+	for _, p := range v.parts {
+		if p.owed == 0 || p.owed > now || p.moving != nil {
+			continue
+		}
+		if !p.cursor.Dirty() && len(p.deferred) == 0 {
+			p.owed = 0
+			continue
+		}
+		if err := p.journal(nil); err != nil {
+			v.deps.Logger.Error("journal deliveries", "destination", v.d.Name, "partition", p.id.Partition, "error", err)
+			p.owe(now + retryDelay.Milliseconds())
+		}
+	}
+}
+
+// idle drops what the lanes have read when nobody has taken from them for a while.
+func (v *View) idle(now, handed int64) {
+	held := false
+	for _, p := range v.parts {
+		held = held || p.shared.ready.records > 0
+		for _, l := range p.lanes {
+			held = held || l.ready.records > 0
+		}
+	}
+	switch {
+	case !held:
+		v.idleAt = 0
+	case handed > 0 || v.idleAt == 0:
+		v.idleAt = now + idleDelay.Milliseconds()
+	case v.idleAt <= now:
+		v.idleAt = 0
+		for _, p := range v.parts {
+			p.dropLanes()
+		}
+	}
+}
+
+// touch remembers that a settlement has changed p's cursor.
+func (v *View) touch(p *part) {
+	if !p.touched {
+		p.touched = true
+		v.touched = append(v.touched, p)
+	}
+}

@@ -1,0 +1,264 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/destination/record"
+)
+
+// transferRecords bounds one call of Transfer that has to look at messages.
+const transferRecords = 1 << 16
+
+// TransferOptions say which available messages leave, and where they go.
+type TransferOptions struct {
+	Selector Selector // nil: all
+	Max      int64    // messages; 0: as many as one call takes
+	// To is where a message goes; nil deletes it. It is called without locks,
+	// and its error ends the transfer.
+	To func(r *record.Record) (*destination.Destination, error)
+	// Redrive takes the marks of a dead letter off.
+	Redrive bool
+}
+
+// Transfer purges or moves available messages: what is delivered and not
+// settled, and what is scheduled, stays. Each message is in one place or the
+// other at any time. It returns when that is on disk, with how many there were,
+// and whether a bound of one call left some.
+//
+// If ctx ends, what is under way goes on, and is not counted.
+func (v *View) Transfer(ctx context.Context, o TransferOptions) (n int64, more bool, err error) {
+	if o.Max <= 0 {
+		o.Max = 1<<63 - 1
+	}
+	if o.Selector == nil && o.To == nil {
+		return v.purge(ctx, o.Max)
+	}
+	left := min(o.Max, transferRecords)
+	v.mu.Lock()
+	parts := v.parts
+	v.mu.Unlock()
+	for _, p := range parts {
+		t := transfer{v: v, p: p, o: &o}
+		moved, rest, err := t.all(ctx, left)
+		n, left = n+moved, left-moved
+		if err != nil {
+			return n, rest, err
+		}
+		if rest {
+			return n, true, nil
+		}
+	}
+	return n, false, nil
+}
+
+// purge archives everything that is available, without looking at it.
+func (v *View) purge(ctx context.Context, limit int64) (n int64, more bool, err error) {
+	v.mu.Lock()
+	if v.closed {
+		v.mu.Unlock()
+		return 0, false, v.closedError()
+	}
+	for _, p := range v.parts {
+		purged, rest := p.purge(limit - n)
+		n += purged
+		more = more || rest
+		if purged > 0 {
+			v.touch(p)
+		}
+	}
+	v.counters.purged += n
+	done := newSignal()
+	err = v.journalTouched(done)
+	v.trigger()
+	v.mu.Unlock()
+	if err != nil {
+		return 0, more, fmt.Errorf("purge: %w", err)
+	}
+	return n, more, done.wait(ctx)
+}
+
+func (p *part) purge(limit int64) (n int64, more bool) {
+	p.cursor.ScanTo(p.p.Stable())
+	var waiting intervals
+	for from, to := range p.cursor.UndoneRanges(p.cursor.Floor(), p.cursor.Next()) {
+		if n == limit {
+			more = true
+			break
+		}
+		to = min(to, from+limit-n)
+		waiting = append(waiting, interval{from, to})
+		n += to - from
+	}
+	for _, w := range waiting {
+		p.cursor.ArchiveRange(w.from, w.to)
+	}
+	p.dropLanes()
+	return n, more
+}
+
+// transfer is one Transfer on one partition.
+type transfer struct {
+	v      *View
+	p      *part
+	o      *TransferOptions
+	buf    []byte
+	reader record.Reader
+}
+
+// all goes through the partition once, and has at most limit messages leave.
+func (t *transfer) all(ctx context.Context, limit int64) (n int64, more bool, err error) {
+	offset := t.p.p.Start()
+	stable := t.p.p.Stable()
+	for offset < stable {
+		if err := ctx.Err(); err != nil {
+			return n, true, err
+		}
+		available, err := t.read(&offset)
+		if err != nil {
+			return n, true, err
+		}
+		if len(t.buf) == 0 {
+			break
+		}
+		moves, next, err := t.choose(available, offset, limit-n)
+		if err != nil {
+			return n, true, err
+		}
+		moved, err := t.leave(ctx, moves)
+		n += moved
+		if err != nil {
+			return n, true, err
+		}
+		if n >= limit && next < stable {
+			return n, true, nil
+		}
+		if next <= offset {
+			break
+		}
+		offset = next
+	}
+	return n, false, nil
+}
+
+// read reads the next messages, from the first available one at or above
+// *offset on, and says what of them is available.
+func (t *transfer) read(offset *int64) (available intervals, err error) {
+	v := t.v
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, v.closedError()
+	}
+	c := t.p.cursor
+	c.ScanTo(t.p.p.Stable())
+	*offset = max(*offset, t.p.p.Start())
+	start := c.Next()
+	for from := range c.UndoneRanges(*offset, start) {
+		start = from
+		break
+	}
+	*offset = start
+	if t.buf, err = t.p.p.Read(start, readBytes, t.buf[:0]); err != nil && len(t.buf) == 0 {
+		return nil, fmt.Errorf("read messages to move: %w", err)
+	}
+	end := start
+	for rest := t.buf; len(rest) > 0; {
+		var b record.Batch
+		if b, rest, err = record.Next(rest); err != nil {
+			break
+		}
+		end = b.NextOffset()
+	}
+	for from, to := range c.UndoneRanges(start, end) {
+		available = append(available, interval{from, to})
+	}
+	return available, nil
+}
+
+// choose says which of the messages that were read are to leave, at most
+// limit, and where to go on.
+func (t *transfer) choose(available intervals, from, limit int64) (moves []move, next int64, err error) {
+	next = from
+	for rest := t.buf; len(rest) > 0; {
+		var b record.Batch
+		if b, rest, err = record.Next(rest); err != nil {
+			break
+		}
+		if b.IsControl() || t.reader.Reset(b, maxDecompressed) != nil {
+			next = b.NextOffset()
+			continue
+		}
+		for t.reader.Next() {
+			r := t.reader.Record()
+			for len(available) > 0 && available[0].to <= r.Offset {
+				available = available[1:]
+			}
+			if len(available) == 0 || r.Offset < available[0].from || t.o.Selector != nil && !t.o.Selector.Match(r) {
+				continue
+			}
+			if int64(len(moves)) == limit {
+				return moves, r.Offset, nil
+			}
+			m := move{offset: r.Offset, kind: moveWished, redrive: t.o.Redrive}
+			if t.o.To != nil {
+				if m.to, err = t.o.To(r); err != nil {
+					return nil, from, err
+				}
+			}
+			moves = append(moves, m)
+		}
+		next = b.NextOffset()
+	}
+	return moves, next, nil
+}
+
+// leave has messages leave, as far as they are still available, and waits.
+func (t *transfer) leave(ctx context.Context, moves []move) (n int64, err error) {
+	if len(moves) == 0 {
+		return 0, nil
+	}
+	done := newSignal()
+	all := newJoint(len(moves)+1, done)
+	t.v.mu.Lock()
+	if t.v.closed {
+		t.v.mu.Unlock()
+		return 0, t.v.closedError()
+	}
+	for _, m := range moves {
+		m.done = all
+		if t.p.leave(m) {
+			n++
+		} else {
+			all.Committed(nil)
+		}
+	}
+	all.Committed(nil)
+	t.v.mu.Unlock()
+	t.v.trigger()
+	if err := done.wait(ctx); err != nil {
+		return 0, fmt.Errorf("move messages: %w", err)
+	}
+	return n, nil
+}
+
+// signal is a waiter that one goroutine waits for.
+type signal struct{ done chan error }
+
+var _ commitlog.Waiter = signal{}
+
+func newSignal() signal { return signal{make(chan error, 1)} }
+
+// Committed ends the wait.
+func (s signal) Committed(err error) { s.done <- err }
+
+func (s signal) wait(ctx context.Context) error {
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
