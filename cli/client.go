@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/wire/native"
+)
+
+// closeTimeout bounds how long a command waits, once it is done or
+// interrupted, for what is under way.
+const closeTimeout = 10 * time.Second
+
+// connect dials the broker that --url names. A command that is over soon does
+// not reconnect: a script would rather know.
+func (r *run) connect(ctx context.Context, opts ...polylog.Option) (*polylog.Connection, error) {
+	opts = append([]polylog.Option{
+		polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}),
+		polylog.WithLogger(r.logger()),
+	}, opts...)
+	return polylog.Connect(ctx, r.config.text("url"), opts...)
+}
+
+// reconnecting is for commands that run until they are interrupted.
+func reconnecting() polylog.Option {
+	return polylog.WithReconnect(polylog.ReconnectPolicy{Min: 50 * time.Millisecond, Max: 5 * time.Second})
+}
+
+// withAdmin runs f with the administration of a connection.
+func (r *run) withAdmin(ctx context.Context, f func(polylog.Admin) error) error {
+	c, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close() // what matters has been waited for by then
+	return f(c.Admin())
+}
+
+// logger writes to standard error at the level that was asked for.
+func (r *run) logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(r.config.text("log-level"))) // checked
+	options := &slog.HandlerOptions{Level: level}
+	if r.config.text("log-format") == "json" {
+		return slog.New(slog.NewJSONHandler(r.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(r.stderr, options))
+}
+
+// listDestinations asks the broker at address, for completion.
+func (r *run) listDestinations(ctx context.Context, address, prefix string) ([]polylog.DestinationInfo, error) {
+	c, err := polylog.Connect(ctx, address, polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close() // what matters has been waited for by then
+	return c.Admin().Destinations(ctx, prefix, false)
+}
+
+// explain is an error with what to do about it.
+func explain(err error, c configuration) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*native.Error](err); ok && e.Code == native.CodeUnauthorized {
+		return text + "\nName a user in the address: --url polylog://USER:PASSWORD@HOST:PORT"
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		address := c.text("url")
+		if u, parseErr := url.Parse(address); parseErr == nil {
+			address = u.Redacted()
+		}
+		return fmt.Sprintf("no broker answers at %s: %v\nStart one with `polylog serve --data DIR`, or name another with --url or POLYLOG_URL.", address, e.Err)
+	}
+	return text
+}
+
+// withSession runs f with a session whose deliveries one call acknowledges.
+// Closing it gives back what was not acknowledged.
+func (r *run) withSession(ctx context.Context, options []polylog.Option, f func(*polylog.Session) error) error {
+	c, err := r.connect(ctx, options...)
+	if err != nil {
+		return err
+	}
+	defer c.Close() // what matters has been waited for by then
+	session, err := c.Session(ctx, polylog.ClientAcknowledge)
+	if err != nil {
+		return err
+	}
+	return f(session)
+}

@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/polylog-mq/polylog"
+)
+
+// sendFlags are shared by put and publish.
+func sendFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the body is what is in `FILE`; - is standard input"},
+		&cli.BoolFlag{Name: "lines", Usage: "each line of --file is a message", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "null", Aliases: []string{"0"}, Usage: "lines end with a NUL byte instead of a newline", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "bytes", Usage: "send bytes messages; without it a body that is UTF-8 is sent as text", DisableDefaultText: true},
+		&cli.IntFlag{Name: "priority", Usage: "JMSPriority, `0-9`", DefaultText: "4"},
+		&cli.DurationFlag{Name: "delay", Usage: "deliver only after this `TIME`", DefaultText: "at once"},
+		&cli.DurationFlag{Name: "ttl", Usage: "expire after this `TIME`", DefaultText: "never"},
+		&cli.StringFlag{Name: "key", Usage: "the record's `KEY`: it picks the partition, and compaction goes by it"},
+		&cli.StringFlag{Name: "group", Usage: "JMSXGroupID: messages of a `GROUP` go to one consumer at a time, in order"},
+		&cli.StringSliceFlag{Name: "property", Aliases: []string{"p"}, Usage: "a property as `NAME=VALUE`, or NAME:TYPE=VALUE with bool, byte, short, int, long, float or double; any number of times"},
+		&cli.StringFlag{Name: "correlation-id", Usage: "JMSCorrelationID"},
+		&cli.StringFlag{Name: "type", Usage: "JMSType"},
+		&cli.StringFlag{Name: "reply-to", Usage: "JMSReplyTo, the name of a `QUEUE`"},
+		&cli.BoolFlag{Name: "non-persistent", Usage: "confirmed once written, before it is on disk", DisableDefaultText: true},
+		&cli.Float64Flag{Name: "rate", Usage: "send no more than `N` messages a second", DefaultText: "as fast as it goes"},
+		&cli.IntFlag{Name: "repeat", Usage: "send each message `N` times", Value: 1},
+	}
+}
+
+const sendHelp = "Bodies are the arguments behind NAME, or --file, or else each line of standard\ninput. Exit code 0 means that every message is confirmed: on disk, unless the\ndestination or --non-persistent says otherwise. After a failure the number that\nwas confirmed is told; they are the first ones."
+
+func (r *run) putCommand() *cli.Command {
+	return &cli.Command{
+		Name: "put", Usage: "send messages to a queue", ArgsUsage: "NAME [BODY ...]",
+		Description: sendHelp,
+		Flags:       sendFlags(),
+		Action: r.configured(func(c *cli.Context) error {
+			return r.send(c, func(s *polylog.Session, name string) sendFunc { return s.Queue(name).PutAsync })
+		}),
+	}
+}
+
+// sendFunc is PutAsync of a queue or PublishAsync of a topic.
+type sendFunc func(ctx context.Context, m *polylog.Message, done func(polylog.Receipt, error), opts ...polylog.PutOption) error
+
+// send sends all bodies in order, many under way at once: the client bounds
+// how many bytes that are.
+func (r *run) send(c *cli.Context, open func(*polylog.Session, string) sendFunc) error {
+	if err := operands(c, 1, -1); err != nil {
+		return err
+	}
+	options, err := putOptions(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Context
+	connection, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	session, err := connection.Session(ctx, polylog.AutoAcknowledge)
+	if err != nil {
+		return err
+	}
+	progress := r.startProgress("confirmed")
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	t := &tally{progress: progress, stop: stop}
+	sendErr := r.sendAll(sending, c, open(session, c.Args().First()), options, t)
+	confirmed, err := t.wait(ctx)
+	progress.stop()
+	if err == nil { // else it is why sendAll stopped
+		err = sendErr
+	}
+	if err != nil {
+		return fmt.Errorf("%s messages confirmed, then: %w", humanCount(confirmed), err)
+	}
+	r.say("%s messages confirmed", humanCount(confirmed))
+	return nil
+}
+
+// sendAll hands every body to send until ctx ends, which it does on a signal
+// and when a send fails.
+func (r *run) sendAll(ctx context.Context, c *cli.Context, send sendFunc, options []polylog.PutOption, t *tally) error {
+	p := newPacer(c.Float64("rate"))
+	repeat, asBytes := c.Int("repeat"), c.Bool("bytes")
+	for body, err := range interruptible(ctx, r.bodies(c, c.Args().Tail())) {
+		if err != nil {
+			return err
+		}
+		m := polylog.NewBytes(body)
+		if !asBytes && utf8.Valid(body) {
+			m.Kind = polylog.BodyText
+		}
+		for range repeat {
+			if err := p.wait(ctx); err != nil {
+				return errInterrupted
+			}
+			t.sending()
+			if err := send(ctx, m, t.done, options...); err != nil {
+				t.unsent()
+				if ctx.Err() != nil {
+					return errInterrupted
+				}
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tally counts what is under way and what is confirmed. Confirmations come in
+// the order of the sends, so that what is confirmed is a prefix of them until
+// the first failure, after which nothing is counted.
+type tally struct {
+	progress *progress
+	stop     func() // called at the first failure
+
+	mu        sync.Mutex // guards what follows
+	underWay  int64
+	confirmed int64
+	err       error
+	idle      chan struct{} // closed when nothing is under way, if somebody waits
+}
+
+func (t *tally) sending() {
+	t.mu.Lock()
+	t.underWay++
+	t.mu.Unlock()
+}
+
+func (t *tally) unsent() { t.finish(false, nil) }
+
+func (t *tally) done(_ polylog.Receipt, err error) { t.finish(err == nil, err) }
+
+func (t *tally) finish(confirmed bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.underWay--
+	if t.err == nil {
+		if err != nil {
+			t.err = err
+			t.stop()
+		}
+		if confirmed {
+			t.confirmed++
+			t.progress.add(1)
+		}
+	}
+	if t.underWay == 0 && t.idle != nil {
+		close(t.idle)
+		t.idle = nil
+	}
+}
+
+// wait waits for what is under way; once ctx has ended only a little longer.
+func (t *tally) wait(ctx context.Context) (confirmed int64, err error) {
+	t.mu.Lock()
+	idle := make(chan struct{})
+	if t.underWay == 0 {
+		close(idle)
+	} else {
+		t.idle = idle
+	}
+	t.mu.Unlock()
+	late := make(chan struct{})
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(closeTimeout, func() { close(late) })
+	})()
+	select {
+	case <-idle:
+	case <-late:
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil && t.underWay > 0 {
+		t.err = fmt.Errorf("%d messages in doubt: %w", t.underWay, errInterrupted)
+	}
+	return t.confirmed, t.err
+}
+
+// putOptions reads the headers and properties.
+func putOptions(c *cli.Context) ([]polylog.PutOption, error) {
+	if p := c.Int("priority"); c.IsSet("priority") && (p < 0 || p > 9) {
+		return nil, usagef("--priority %d: write a number from 0 to 9", p)
+	}
+	if c.Int("repeat") < 1 {
+		return nil, usagef("--repeat %d: write a number from 1", c.Int("repeat"))
+	}
+	if c.IsSet("rate") && c.Float64("rate") <= 0 {
+		return nil, usagef("--rate %g: write a number above 0", c.Float64("rate"))
+	}
+	if c.IsSet("key") && c.IsSet("group") {
+		return nil, usagef("a message's group is its key: give --key or --group, not both")
+	}
+	var options []polylog.PutOption
+	add := func(name string, option func() polylog.PutOption) {
+		if c.IsSet(name) {
+			options = append(options, option())
+		}
+	}
+	add("priority", func() polylog.PutOption { return polylog.WithPriority(c.Int("priority")) })
+	add("delay", func() polylog.PutOption { return polylog.WithDelay(c.Duration("delay")) })
+	add("ttl", func() polylog.PutOption { return polylog.WithTTL(c.Duration("ttl")) })
+	add("key", func() polylog.PutOption { return polylog.WithKey(c.String("key")) })
+	add("group", func() polylog.PutOption { return polylog.WithGroup(c.String("group")) })
+	add("correlation-id", func() polylog.PutOption { return polylog.WithCorrelationID(c.String("correlation-id")) })
+	add("type", func() polylog.PutOption { return polylog.WithType(c.String("type")) })
+	add("reply-to", func() polylog.PutOption { return polylog.WithReplyTo(c.String("reply-to")) })
+	add("non-persistent", polylog.NonPersistent)
+	for _, text := range c.StringSlice("property") {
+		name, value, err := parseProperty(text)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, polylog.WithProperty(name, value))
+	}
+	return options, nil
+}

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/embed"
+	"github.com/polylog-mq/polylog/wire"
+	"github.com/polylog-mq/polylog/wire/native/server"
+)
+
+// serveCommand is `polylog serve`.
+func (r *run) serveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", Category: categoryBroker,
+		Usage: "run the broker",
+		Description: "Prints a line that begins with ready once it serves. SIGTERM and SIGINT let clients\n" +
+			"finish and then end it; a second one ends it at once, and nothing that was\n" +
+			"confirmed is lost. If the disk fails it ends with exit code 1.",
+		Flags:  flagsOf(sectionServe),
+		Action: r.configured(r.serve),
+	}
+}
+
+func (r *run) serve(c *cli.Context) error {
+	if err := operands(c, 0, 0); err != nil {
+		return err
+	}
+	data := r.config.text("serve.data")
+	if data == "" {
+		return usagef("where is the data to be? Give --data DIR, or POLYLOG_DATA, or data in the configuration's [serve]")
+	}
+	return r.serveIn(c.Context, data, func(s *embed.Server, recovered time.Duration) error {
+		_, err := fmt.Fprintln(r.stdout, readyLine(s, data, recovered))
+		return err
+	})
+}
+
+// readyLine is what scripts wait for.
+func readyLine(s *embed.Server, data string, recovered time.Duration) string {
+	native := ""
+	if address := s.Addr(); address != nil {
+		native = "native=" + address.String() + " "
+	}
+	return fmt.Sprintf("ready %sdata=%s recovered=%dms", native, data, recovered.Milliseconds())
+}
+
+// serveIn runs a broker on data, calls ready once it serves, and drains it
+// when ctx ends. It returns early when the store fails: nothing can be
+// confirmed any more, and a restart recovers what was.
+func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server, time.Duration) error) error {
+	log := r.logger()
+	if limit := limitMemory(r.config.text("serve.memory-limit"), r.env); limit > 0 {
+		log.Debug("memory limit", "bytes", limit)
+	}
+	if address := r.config.text("serve.debug-listen"); address != "" {
+		at, stop, err := startDebug(address)
+		if err != nil {
+			return fmt.Errorf("debug listener: %w", err)
+		}
+		defer stop()
+		log.Info("serving profiles", "address", at.String())
+	}
+	started := time.Now()
+	s, err := embed.Start(r.serverOptions(data, log))
+	if err != nil {
+		return err
+	}
+	if err := ready(s, time.Since(started)); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("draining", "timeout", r.config.duration("serve.drain-timeout"))
+		started := time.Now()
+		err := s.Close()
+		log.Info("stopped", "after", time.Since(started).Round(time.Millisecond))
+		return err
+	case <-s.Failed():
+		err := s.Broker().Err()
+		_ = s.Close() // it can only say the same again
+		return fmt.Errorf("the store has failed, so nothing can be confirmed any more; look after the disk and start again: %w", err)
+	}
+}
+
+// serverOptions are what the settings say.
+func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
+	c := r.config
+	return embed.Options{
+		Dir:    data,
+		Listen: wire.Config{Address: c.text("serve.native-listen"), Insecure: c.on("serve.insecure")},
+		Limits: wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
+		Native: server.Options{Heartbeat: c.duration("serve.heartbeat")},
+		Broker: broker.Options{
+			Log:             commitlog.Options{JournalFileBytes: c.size("serve.journal-file-size")},
+			Defaults:        map[string]string{"durability": c.text("serve.durability")},
+			NoAutoCreate:    !c.on("serve.auto-create"),
+			MaxDestinations: c.number("serve.max-destinations"),
+		},
+		CloseTimeout: c.duration("serve.drain-timeout"),
+		Version:      programVersion().Version,
+		Logger:       log,
+	}
+}
+
+// limit is none where wire says -1 and the setting 0.
+func limit(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// The sections of the configuration: the top of the file, and [serve].
+const (
+	sectionGlobal = ""
+	sectionServe  = "serve"
+)
+
+// kind is what a setting's text must be.
+type kind uint8
+
+const (
+	kindText kind = iota
+	kindURL
+	kindAddress // host:port, or nothing
+	kindSwitch
+	kindNumber
+	kindSize
+	kindDuration
+	kindChoice
+	kindMemory // a size, "auto" or "none"
+)
+
+// setting is one entry of the configuration: a flag, a variable of the
+// environment and a key of the file, all with the same meaning.
+type setting struct {
+	name     string
+	alias    string // the flag's short form
+	section  string
+	kind     kind
+	fallback string // its default, as text
+	choices  []string
+	doc      string
+}
+
+// settings is the whole configuration, in the order in which it is printed.
+var settings = []*setting{
+	{name: "url", kind: kindURL, fallback: "polylog://127.0.0.1:7400", doc: "the broker to talk to"},
+	{name: "output", alias: "o", kind: kindChoice, fallback: "table", choices: []string{"table", "json", "jsonl"}, doc: "how lists are printed: for people, as one JSON value, or as a line of JSON for each entry"},
+	{name: "quiet", alias: "q", kind: kindSwitch, fallback: "false", doc: "say nothing beside the output and errors"},
+	{name: "log-level", kind: kindChoice, fallback: "info", choices: []string{"debug", "info", "warn", "error"}, doc: "the least that is logged, on standard error"},
+	{name: "log-format", kind: kindChoice, fallback: "text", choices: []string{"text", "json"}, doc: "how the log is written"},
+
+	{name: "data", section: sectionServe, kind: kindText, doc: "the data directory, made if it is not there; one broker at a time"},
+	{name: "native-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:7400", doc: "where the native protocol is spoken; empty closes this door, port 0 takes any free one"},
+	{name: "insecure", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "listen beyond this machine although nobody is asked who they are and nothing is encrypted"},
+	{name: "debug-listen", section: sectionServe, kind: kindAddress, doc: "where Go's profiles are served over HTTP, for this machine only; empty: nowhere"},
+	{name: "auto-create", section: sectionServe, kind: kindSwitch, fallback: "true", doc: "make destinations when they are first used"},
+	{name: "durability", section: sectionServe, kind: kindChoice, fallback: "disk", choices: []string{"disk", "memory"}, doc: "of destinations that say nothing themselves: confirmed once synced, or once written and lost with the broker"},
+	{name: "journal-file-size", section: sectionServe, kind: kindSize, fallback: "64MiB", doc: "size of one of the journal's files, which are reserved ahead and used again"},
+	{name: "max-connections", section: sectionServe, kind: kindNumber, fallback: "10000", doc: "connections open at once; 0 is no limit"},
+	{name: "max-connections-per-address", section: sectionServe, kind: kindNumber, fallback: "4096", doc: "connections open at once from one address; 0 is no limit"},
+	{name: "max-destinations", section: sectionServe, kind: kindNumber, fallback: "100000", doc: "destinations, temporary ones included"},
+	{name: "heartbeat", section: sectionServe, kind: kindDuration, fallback: "10s", doc: "the broker is silent no longer than this; a peer that is silent for twice what it announced is taken for dead"},
+	{name: "drain-timeout", section: sectionServe, kind: kindDuration, fallback: "10s", doc: "how long clients have to finish when the broker stops"},
+	{name: "memory-limit", section: sectionServe, kind: kindMemory, fallback: "auto", doc: "what the garbage collector is told to stay below: a size, none, or auto for three quarters of the machine's or container's memory unless GOMEMLIMIT is set"},
+}
+
+// key is the setting's name in the file.
+func (s *setting) key() string {
+	if s.section == sectionGlobal {
+		return s.name
+	}
+	return s.section + "." + s.name
+}
+
+// variable is the setting's name in the environment.
+func (s *setting) variable() string {
+	return "POLYLOG_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// check says what is wrong with text, if anything.
+func (s *setting) check(text string) error {
+	switch s.kind {
+	case kindURL:
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" {
+			return fmt.Errorf("%q is no address of a broker; write polylog://HOST:PORT", text)
+		}
+	case kindAddress:
+		if text == "" {
+			return nil
+		}
+		if _, _, err := net.SplitHostPort(text); err != nil {
+			return fmt.Errorf("%q is no address to listen on; write HOST:PORT", text)
+		}
+	case kindSwitch:
+		if _, err := strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+	case kindNumber:
+		if n, err := strconv.ParseInt(text, 10, 64); err != nil || n < 0 {
+			return fmt.Errorf("%q is no number", text)
+		}
+	case kindMemory:
+		if text == "auto" || text == "none" {
+			return nil
+		}
+		_, err := parseSize(text)
+		return err
+	case kindSize:
+		_, err := parseSize(text)
+		return err
+	case kindDuration:
+		if d, err := time.ParseDuration(text); err != nil || d < 0 {
+			return fmt.Errorf("%q is no duration; write 500ms, 30s or 2h", text)
+		}
+	case kindChoice:
+		for _, c := range s.choices {
+			if text == c {
+				return nil
+			}
+		}
+		return fmt.Errorf("%q is none of %s", text, strings.Join(s.choices, ", "))
+	}
+	return nil
+}
+
+// flag builds the setting's flag. The default is told, not set: what was set
+// must be known from what was not.
+func (s *setting) flag() cli.Flag {
+	usage := s.doc
+	if s.kind == kindChoice {
+		usage = strings.Join(s.choices, "|") + ": " + usage
+	}
+	var aliases []string
+	if s.alias != "" {
+		aliases = []string{s.alias}
+	}
+	if s.kind == kindSwitch {
+		if s.fallback == "true" {
+			usage += " (default true; --" + s.name + "=false turns it off)"
+		}
+		return &cli.BoolFlag{Name: s.name, Aliases: aliases, Usage: usage + " [$" + s.variable() + "]", DisableDefaultText: true}
+	}
+	if s.fallback != "" {
+		usage += " (default " + s.fallback + ")"
+	}
+	return &cli.StringFlag{Name: s.name, Aliases: aliases, Usage: usage + " [$" + s.variable() + "]"}
+}
+
+// flagsOf builds the flags of one section.
+func flagsOf(section string) []cli.Flag {
+	var flags []cli.Flag
+	for _, s := range settings {
+		if s.section == section {
+			flags = append(flags, s.flag())
+		}
+	}
+	return flags
+}
+
+func configFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "read this TOML file instead of ./polylog.toml or /etc/polylog/polylog.toml [$POLYLOG_CONFIG]"}
+}

@@ -1,0 +1,23 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/polylog-mq/polylog"
+)
+
+// topicCommand is `polylog topic`.
+func (r *run) topicCommand() *cli.Command {
+	return &cli.Command{
+		Name: "topic", Category: categoryMessages,
+		Usage: "publish messages (see also subscribe)",
+		Subcommands: []*cli.Command{{
+			Name: "publish", Usage: "send messages to a topic", ArgsUsage: "NAME [BODY ...]",
+			Description: sendHelp,
+			Flags:       sendFlags(),
+			Action: r.configured(func(c *cli.Context) error {
+				return r.send(c, func(s *polylog.Session, name string) sendFunc { return s.Topic(name).PublishAsync })
+			}),
+		}},
+	}
+}
