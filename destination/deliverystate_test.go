@@ -469,3 +469,74 @@ func BenchmarkJournal(b *testing.B) {
 		}
 	}
 }
+
+// TestDeliveryStateAtomic: if the settlement cannot be written, the dead
+// letter is not either (Q6).
+func TestDeliveryStateAtomic(t *testing.T) {
+	r := openRig(t, commitlog.NewMemFS())
+	defer r.close(t)
+	c := NewCursor(0)
+	r.journal(t, CursorID{}, c)
+	var huge record.Builder
+	huge.Append(0, nil, make([]byte, 4<<20), nil)
+	c.Archive(0)
+	err := r.state.Journal(CursorID{}, c, nil,
+		commitlog.Write{Log: r.dead, Batches: deadLetter(0)}, commitlog.Write{Log: r.dead, Batches: huge.Batch()})
+	if err == nil || r.dead.End() != 0 {
+		t.Fatalf("%d dead letters, %v", r.dead.End(), err)
+	}
+	also := []commitlog.Write{{Log: r.dead, Batches: deadLetter(0)}, {Log: r.dead, Batches: deadLetter(1)}}
+	if err := r.state.Journal(CursorID{}, c, nil, also...); err != nil || also[0].Base != 0 || also[1].Base != 1 {
+		t.Fatalf("bases %d and %d, %v", also[0].Base, also[1].Base, err)
+	}
+}
+
+// TestRewriteOutdated: a cursor that was journaled while the trim read it back
+// is left alone; what the trim has read would undo the change.
+func TestRewriteOutdated(t *testing.T) {
+	r := openRig(t, commitlog.NewMemFS())
+	c := NewCursor(0)
+	c.Pass(0, 5)
+	r.journal(t, CursorID{}, c)
+	idle := map[CursorID]*cursorState{{}: r.state.state(CursorID{})}
+	cut := r.state.log.End()
+	c.Pass(5, 10)
+	r.journal(t, CursorID{}, c)
+	if err := r.state.rewrite(idle, 0, cut); err != nil {
+		t.Fatal(err)
+	}
+	r = r.reopen(t)
+	defer r.close(t)
+	if got, ok := r.state.Cursor(CursorID{}); !ok || got.Floor() != 10 {
+		t.Error("the change is undone")
+	}
+}
+
+// TestPartsInOrder: parts count only if all follow each other.
+func TestPartsInOrder(t *testing.T) {
+	c := NewCursor(0)
+	c.Pass(0, 5)
+	s := c.AppendSnapshot(nil)
+	part := func(n int) []byte { return appendPart(nil, n, 3, s[n*4:min(n*4+4, len(s))]) }
+	for _, test := range []struct {
+		values [][]byte
+		whole  bool
+	}{
+		{[][]byte{part(0), part(1), part(2)}, len(s) <= 12},
+		{[][]byte{part(0), part(0), part(1), part(2)}, true},
+		{[][]byte{part(0), part(2)}, false},
+		{[][]byte{part(1), part(2)}, false},
+		{[][]byte{part(0), part(1), c.appendHeader(nil), part(2)}, false},
+	} {
+		r := replay{cursors: map[CursorID]*replayed{}}
+		for i, v := range test.values {
+			if err := r.record(&record.Record{Offset: int64(i), Key: CursorID{}.key(), Value: v}, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found := r.cursors[CursorID{}]
+		if whole := found.cursor != nil; whole != test.whole || len(r.problems) > 0 {
+			t.Errorf("% x: whole is %t; %v", test.values, whole, r.problems)
+		}
+	}
+}

@@ -53,7 +53,7 @@ type countedOffset struct {
 // in the end all are acknowledged.
 func TestSimulation(t *testing.T) {
 	first := *seed
-	runs := uint64(60)
+	runs := uint64(20)
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())
 	} else {
