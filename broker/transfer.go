@@ -9,8 +9,9 @@ import (
 	"github.com/polylog-mq/polylog/queue"
 )
 
-// maxTransfer bounds the messages of one request, so that it ends in time and
-// can be interrupted; TransferResult.More asks for another.
+// maxTransfer bounds the messages of one request that has to look at each, so
+// that it ends in time and can be interrupted; TransferResult.More asks for
+// another. To purge all costs the same however many there are.
 const maxTransfer = 10_000
 
 // Purge deletes waiting messages of a queue.
@@ -101,7 +102,8 @@ func (b *Broker) transfer(ctx context.Context, t destination.Transfer, o queue.T
 	if err != nil {
 		return none, err
 	}
-	if o.Max = t.Max; o.Max <= 0 || o.Max > maxTransfer {
+	o.Max = t.Max
+	if looks := o.Selector != nil || o.To != nil; looks && (o.Max <= 0 || o.Max > maxTransfer) {
 		o.Max = maxTransfer
 	}
 	n, more, err := v.Transfer(ctx, o)
