@@ -250,6 +250,9 @@ func (l *Log) syncSegment(s *segment) error {
 func (l *Log) saveSidecars() (isNew bool, err error) {
 	l.files.Lock()
 	defer l.files.Unlock()
+	if l.isDeleted() { // its directory may be another log's by now
+		return false, nil
+	}
 	if l.indexed != nil {
 		if err := l.indexes.save(l.store.cache, l.indexed); err != nil {
 			return false, err

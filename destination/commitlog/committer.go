@@ -134,7 +134,7 @@ func (c *committer) acceptAppends(g *group, first, n int, now int64) {
 	for i := range ops {
 		o := &ops[i]
 		c.touch(o.log)
-		if err := o.log.accept(o, g.buf[o.at:o.at+o.length], now); err != nil {
+		if err := o.log.accept(o, now); err != nil {
 			c.refuse(g, ops, i, c.asFull(err))
 			return
 		}

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -16,6 +17,8 @@ type Log struct {
 	start    atomic.Int64
 	stable   atomic.Int64
 	onStable func(int64)
+	ready    atomic.Bool // its end is known
+	adopting sync.Mutex  // held while that is found out
 
 	// admin is held by one truncation, retention or cleaning at a time, over their waits; it is taken first of all locks.
 	admin sync.Mutex
@@ -156,7 +159,7 @@ func (l *Log) append(g *group, batches []byte) *op {
 func (l *Log) create(g *group) {
 	if !l.created {
 		l.created = true
-		g.add(l, opCreate, l.next, appendCreate(nil, l.config.Load().SegmentBytes, l.dir))
+		g.add(l, opCreate, 0, appendCreate(nil, l.config.Load().SegmentBytes, l.dir))
 	}
 }
 
@@ -202,17 +205,52 @@ type waitFor chan error
 
 func (w waitFor) Committed(err error) { w <- err }
 
-// ensureAdopted finds the end of a log that is neither in the checkpoint nor in the journal, before its first append.
+// ensureAdopted finds the end of a log that is neither in the checkpoint nor in the journal, before its first append. One
+// that has files, copied from elsewhere, gets into a checkpoint first: the journal tells only what is appended to it.
 func (l *Log) ensureAdopted() error {
-	l.files.RLock()
-	ready := l.loaded || !l.w.adopt
-	l.files.RUnlock()
-	if ready {
+	if l.ready.Load() {
+		return nil
+	}
+	l.adopting.Lock()
+	defer l.adopting.Unlock()
+	if l.ready.Load() {
 		return nil
 	}
 	l.files.Lock()
-	defer l.files.Unlock()
-	return l.load()
+	err := l.load()
+	segments := l.segments
+	l.files.Unlock()
+	if err != nil {
+		return err
+	}
+	if !l.memory && len(segments) > 0 {
+		if err := l.store.checkpointAdopted(l, segments); err != nil {
+			return err
+		}
+	}
+	l.ready.Store(true)
+	return nil
+}
+
+// checkpointAdopted makes a copied log durable and known.
+func (s *Store) checkpointAdopted(l *Log, segments []*segment) error {
+	known := func() {
+		l.w.known = true
+		for _, seg := range segments {
+			seg.dirty = true
+			s.dirty = append(s.dirty, dirtySegment{log: l, segment: seg, fresh: true})
+		}
+	}
+	if !s.disk.ask(known) {
+		return ErrClosed
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.created = true
+	l.mu.Unlock()
+	return nil
 }
 
 // ensureLoaded is ensureAdopted for calls that cannot fail; the append that follows will tell.

@@ -31,6 +31,7 @@ type MemFS struct {
 	counts   map[Op]int
 	inject   func(op Op, name string) error
 	crashed  bool
+	left     int // calls until everything fails; 0: no end
 }
 
 // Op is a kind of call that changes the disk.
@@ -47,6 +48,7 @@ const (
 	OpRemove      Op = "remove"
 	OpLink        Op = "link"
 	OpMkdir       Op = "mkdir"
+	OpAny         Op = "any" // for Count: all of them
 )
 
 // memNode is a directory or a file: what a process sees, and below it what is durable.
@@ -96,6 +98,13 @@ func (m *MemFS) FailNth(op Op, n int, err error) {
 	})
 }
 
+// StopAt makes the nth call from now that changes the disk (n = 1: the next) and every later one fail, as Stop does.
+func (m *MemFS) StopAt(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.left = n
+}
+
 // SetCapacity limits the bytes of all files; 0 is no limit.
 func (m *MemFS) SetCapacity(bytes int64) {
 	m.mu.Lock()
@@ -120,6 +129,11 @@ func (m *MemFS) Count(op Op) int {
 // begin is called with mu held before every change.
 func (m *MemFS) begin(op Op, name string) error {
 	m.counts[op]++
+	m.counts[OpAny]++
+	if m.left > 0 {
+		m.left--
+		m.crashed = m.crashed || m.left == 0
+	}
 	if m.crashed {
 		return &fs.PathError{Op: string(op), Path: name, Err: errCrashed}
 	}
@@ -169,6 +183,16 @@ func (m *MemFS) OpenFile(name string, create bool) (File, error) {
 
 // change applies a change of names and remembers that it is not durable. Called with mu held.
 func (m *MemFS) change(c nameChange) {
+	if c.from != "" && c.to != "" && c.node.dir { // what is pending below a directory goes with it
+		for i := range m.pending {
+			p := &m.pending[i]
+			for _, name := range []*string{&p.from, &p.to} {
+				if rest, ok := strings.CutPrefix(*name, c.from+"/"); ok {
+					*name = c.to + "/" + rest
+				}
+			}
+		}
+	}
 	m.pending = append(m.pending, c)
 	if c.to != "" {
 		if old := m.names[c.to]; old != nil && old != c.node {

@@ -65,6 +65,7 @@ func (s *Store) restore(k *checkpointedLog) {
 	l.stable.Store(k.end)
 	l.readable = place{k.base, k.size}
 	l.w.known, l.w.adopt = true, k.memory
+	l.ready.Store(!k.memory)
 	l.w.end, l.w.base, l.w.size = k.end, k.base, k.size
 	l.aside.metadata = k.base >= 0
 	s.logs[k.id] = l
@@ -120,7 +121,10 @@ func (s *Store) restart(old *checkpoint, r *replay) error {
 	j.sequence, j.synced = r.next, r.next-1
 	j.nextUse = max(old.nextUse, r.lastUse+1)
 	for _, l := range s.logs {
-		l.next = l.w.end
+		if !l.memory {
+			l.next = l.w.end
+			l.publish()
+		}
 	}
 	shot := s.snapshot()
 	if err := s.withRoom(true, func() error { return s.writeSnapshot(shot) }); err != nil {
@@ -247,7 +251,7 @@ func (l *Log) loadActive() error {
 		if err := l.store.fs.MkdirAll(l.dir); err != nil {
 			return err
 		}
-		l.segments = append(l.segments, &segment{dir: l.dir, base: l.w.base})
+		l.segments = append(l.segments, &segment{dir: l.dir, base: l.w.base, fresh: true})
 		n = len(l.segments)
 	}
 	s := l.segments[n-1]
@@ -257,8 +261,15 @@ func (l *Log) loadActive() error {
 		return err
 	}
 	defer l.store.cache.release(h)
-	if err := h.Truncate(s.size); err != nil {
+	size, err := h.Size()
+	if err != nil {
 		return err
+	}
+	if err := h.Truncate(s.size); err != nil { // also gives back what was preallocated
+		return err
+	}
+	if size != s.size && !l.memory { // if it is closed soon, its size tells what it holds
+		l.store.syncLater(l, s)
 	}
 	l.w.room = s.size
 	x, err := loadIndexes(l.store.cache, s)
@@ -268,6 +279,21 @@ func (l *Log) loadActive() error {
 	l.indexes, l.indexed = x, s
 	l.w.first = firstTimestamp(h, s.size)
 	return l.loadEpochs()
+}
+
+// syncLater puts a segment into the list for the next checkpoint, from any goroutine.
+func (s *Store) syncLater(l *Log, seg *segment) {
+	add := func() {
+		if !seg.dirty {
+			seg.dirty = true
+			s.dirty = append(s.dirty, dirtySegment{log: l, segment: seg})
+		}
+	}
+	if s.started {
+		s.disk.ask(add)
+	} else {
+		add()
+	}
 }
 
 // firstTimestamp is that of the segment's first batch; 0 if there is none.

@@ -78,11 +78,6 @@ func (r *replay) run(all []*journalFile) error {
 		return err
 	}
 	r.next = r.end
-	for _, l := range r.store.logs {
-		if l.loaded && !l.memory {
-			l.publish()
-		}
-	}
 	return nil
 }
 
@@ -331,7 +326,7 @@ func (r *replay) append(l *Log, o operation, header int) error {
 		base: o.offset, next: next, sibling: -1,
 	})
 	i := len(g.ops) - 1
-	if err := l.accept(&g.ops[i], o.payload, r.store.options.Now().UnixMilli()); err != nil {
+	if err := l.accept(&g.ops[i], r.store.options.Now().UnixMilli()); err != nil {
 		return err
 	}
 	if l.w.head < 0 {

@@ -29,7 +29,7 @@ type Store struct {
 	closed bool
 
 	dirty        []dirtySegment // since the last snapshot; owned by the journal's committer
-	started      bool           // recovery is over; guarded by mu
+	started      bool           // recovery is over; does not change after Open
 	checkpointed atomic.Uint64  // the sequence from which the journal would be replayed
 
 	damage   damageList

@@ -163,6 +163,7 @@ func (l *Log) cutSegment(s *segment, offset int64) error {
 	}
 	l.indexed = s
 	l.w.first = firstTimestamp(h, s.size)
+	s.fresh = true // that the segments behind it are gone must become durable before another is begun there
 	if !s.dirty && !l.memory {
 		s.dirty = true
 		l.store.dirty = append(l.store.dirty, dirtySegment{log: l, segment: s})

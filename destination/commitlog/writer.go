@@ -17,7 +17,7 @@ type writer struct {
 	base   int64 // of the active segment; -1 if there is none
 	size   int64 // of the active segment
 	room   int64 // up to where the active segment's blocks are taken
-	first  int64 // timestamp of the active segment's first batch
+	first  int64 // ms: when the active segment was begun, or after a restart its first batch's timestamp
 	known  bool  // its creation is in the journal
 	adopt  bool  // nothing but the directory tells what the log holds
 	run    int64 // the committer's run that touched the log last
@@ -94,7 +94,7 @@ func (l *Log) publish() {
 }
 
 // accept plans an append at the log's end, and takes the disk's room for it. now is in ms.
-func (l *Log) accept(o *op, payload []byte, now int64) error {
+func (l *Log) accept(o *op, now int64) error {
 	w := &l.w
 	if !w.known || o.base != w.end {
 		return ErrFull // behind an append that was refused
@@ -118,10 +118,7 @@ func (l *Log) accept(o *op, payload []byte, now int64) error {
 		}
 	}
 	if w.size == 0 {
-		w.first = record.Batch(payload).BaseTimestamp()
-		if w.first <= 0 { // no timestamp: the segment does not age
-			w.first = now
-		}
+		w.first = now // a segment of records that were old when they came does not age faster for it
 	}
 	o.segment, o.position = s, w.size
 	w.size += n
@@ -156,6 +153,10 @@ func (l *Log) roll() error {
 		l.segments[n-1].closed = l.store.journal.sequence
 	}
 	s.fresh = true
+	if !l.memory { // also if the append is refused after this: the next checkpoint names the segment
+		s.dirty = true
+		l.store.dirty = append(l.store.dirty, dirtySegment{log: l, segment: s})
+	}
 	l.segments = append(l.segments, s)
 	l.w.base, l.w.size, l.w.room = s.base, 0, 0
 	return nil
