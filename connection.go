@@ -22,6 +22,7 @@ type Connection struct {
 	hosts   []string
 	budget  *budget
 	gate    gate
+	waiters sync.Pool
 	life    context.Context // ends when Close has nothing more to wait for
 	kill    context.CancelFunc
 
@@ -88,8 +89,7 @@ func (c *Connection) Start(ctx context.Context) error {
 func (c *Connection) Stop(ctx context.Context) error {
 	c.gate.close()
 	err := c.flow(ctx, false)
-	c.gate.quiet()
-	return err
+	return errors.Join(err, c.gate.quiet(ctx))
 }
 
 func (c *Connection) flow(ctx context.Context, start bool) error {

@@ -256,16 +256,16 @@ func (c *consumer) report() {
 }
 
 // replenish grants what the window has room for, if that is half of it.
+// Between two connections it does nothing; the next one begins with it.
 func (c *consumer) replenish() {
 	c.mu.Lock()
-	grant := 0
-	if c.stream && c.credit <= c.window/2 {
+	grant, generation := 0, c.generation.Load()
+	if generation > 0 && c.stream && c.credit <= c.window/2 {
 		grant = c.window - c.credit
 		c.credit += grant
 	}
-	generation := c.generation.Load()
 	c.mu.Unlock()
-	if grant > 0 && generation > 0 {
+	if grant > 0 {
 		c.c.post(generation, &native.Credit{Consumer: c.number, Messages: uint64(grant)})
 	}
 }

@@ -168,7 +168,7 @@ func (d *delivery) settle(ctx context.Context, o outcome) error {
 	if d.from.session.mode == ClientAcknowledge {
 		d.from.forget(d.span())
 	}
-	w := newWaiter()
+	w := d.from.c.newWaiter()
 	if err := d.from.settle(d.span(), d.generation, o, w, false); err != nil {
 		w.free()
 		return err

@@ -143,7 +143,7 @@ func (l *link) monitor() {
 		case now := <-tick.C:
 			if n := l.frames.Load(); n != frames {
 				frames, heard = n, now
-			} else if l.silence > 0 && now.Sub(heard) > l.silence {
+			} else if l.silence > 0 && now.Sub(heard) >= l.silence {
 				l.fail(fmt.Errorf("the broker was silent for %v", l.silence))
 				continue
 			}

@@ -102,8 +102,9 @@ func (q *Queue[T]) TakeBatch(ctx context.Context, max int, opts ...ConsumeOption
 // redelivery policy, unless f has settled it.
 func (q *Queue[T]) Listen(ctx context.Context, f func(context.Context, *Delivery[T]) error, opts ...ConsumeOption) error {
 	o := consumeOptionsOf(opts)
+	spec := q.subscribe(&o)
 	return q.session.listen(ctx, o.concurrency, func(ctx context.Context) error {
-		c, err := q.session.openConsumer(ctx, q.subscribe(&o), &o)
+		c, err := q.session.openConsumer(ctx, spec, &o)
 		if err != nil {
 			return err
 		}

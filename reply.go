@@ -66,7 +66,7 @@ func (c *Connection) request(ctx context.Context, queue string, m *Message, opts
 	question := *m
 	question.ReplyTo, question.ReplyToKind = r.queue.Name(), record.DestinationTemporaryQueue
 	ask := &asked{reply: make(chan *Message, 1)}
-	confirmed := newWaiter()
+	confirmed := c.newWaiter()
 	// Under the lock, so that the reply cannot be faster than its place.
 	r.mu.Lock()
 	receipt, err := r.session.Queue(queue).append(ctx, &question, opts, confirmed, nil, false)

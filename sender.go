@@ -36,7 +36,7 @@ func (s *sender[T]) subscribe(kind native.SubscriptionKind, name string, o *cons
 }
 
 func (s *sender[T]) send(ctx context.Context, v T, opts []PutOption) (Receipt, error) {
-	w := newWaiter()
+	w := s.session.c.newWaiter()
 	receipt, err := s.append(ctx, v, opts, w, nil, false)
 	if err != nil {
 		w.free()

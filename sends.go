@@ -220,7 +220,7 @@ func (s *sends) flush(ctx context.Context) error {
 		s.mu.Unlock()
 		return nil
 	}
-	w := newWaiter()
+	w := s.c.newWaiter()
 	s.flushers = append(s.flushers, w)
 	s.mu.Unlock()
 	_, err := w.wait(ctx)

@@ -92,7 +92,7 @@ func (s *Session) Mode() Mode { return s.mode }
 func (s *Session) Acknowledge(ctx context.Context) error {
 	var waits []*waiter
 	err := s.acknowledge(func() *waiter {
-		w := newWaiter()
+		w := s.c.newWaiter()
 		waits = append(waits, w)
 		return w
 	})

@@ -205,7 +205,7 @@ func (c *consumer) flush(ctx context.Context) error {
 		c.mu.Unlock()
 		return nil
 	}
-	w := newWaiter()
+	w := c.c.newWaiter()
 	s.flushers = append(s.flushers, w)
 	queue := s.mayGo()
 	c.mu.Unlock()

@@ -7,21 +7,26 @@ import (
 
 // waiter is where one goroutine waits for one answer. It is pooled: a waiter
 // goes back only when its answer has been received, so that no late answer
-// meets another's wait.
+// meets another's wait. Each connection has its own pool, because a channel
+// must not leave a test's synctest bubble.
 type waiter struct {
+	pool     *sync.Pool
 	answered chan struct{} // of one element
 	offset   int64
 	err      error
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }}
-
-func newWaiter() *waiter { return waiters.Get().(*waiter) }
+func (c *Connection) newWaiter() *waiter {
+	if w, ok := c.waiters.Get().(*waiter); ok {
+		return w
+	}
+	return &waiter{pool: &c.waiters, answered: make(chan struct{}, 1)}
+}
 
 // free gives back a waiter that nobody will answer.
 func (w *waiter) free() {
 	w.offset, w.err = 0, nil
-	waiters.Put(w)
+	w.pool.Put(w)
 }
 
 // answer is called once for each wait and does not block.

@@ -1,0 +1,461 @@
+package polylog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"slices"
+	"time"
+
+	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/embed"
+)
+
+// example starts a broker in the process and connects to it. A program of its
+// own connects to "polylog://localhost:7400".
+func example(opts ...polylog.Option) (*polylog.Connection, func()) {
+	server, err := embed.Start(embed.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := polylog.Connect(context.Background(), "polylog://embedded", append(opts, polylog.WithDialer(server.Dial))...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return c, func() {
+		c.Close()
+		server.Close()
+	}
+}
+
+func exampleSession(mode ...polylog.Mode) (*polylog.Session, func()) {
+	c, stop := example()
+	s, err := c.Session(context.Background(), mode...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return s, stop
+}
+
+func Example() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+
+	type Order struct{ Number, Items int }
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	orders := polylog.QueueOf[Order](s, "orders")
+	if _, err := orders.Put(ctx, Order{Number: 1, Items: 3}); err != nil {
+		log.Fatal(err)
+	}
+	for d, err := range orders.Consume(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value.Number, d.Value.Items)
+		break
+	}
+	// Output: 1 3
+}
+
+func ExampleQueue_Put() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	receipt, err := orders.Put(ctx, "a pen", polylog.WithPriority(9), polylog.WithTTL(time.Hour), polylog.WithProperty("shop", "north"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(receipt.Partition, receipt.Offset, receipt.MessageID()[:3])
+	// Output: 0 0 ID:
+}
+
+func ExampleQueue_PutAsync() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	for _, item := range []string{"a pen", "ink", "paper"} {
+		err := orders.PutAsync(ctx, item, func(r polylog.Receipt, err error) {
+			fmt.Println(item, "is on disk at", r.Offset, err) // in the order of the sends
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// a pen is on disk at 0 <nil>
+	// ink is on disk at 1 <nil>
+	// paper is on disk at 2 <nil>
+}
+
+func ExampleQueue_PutAll() {
+	s, stop := exampleSession()
+	defer stop()
+	n, err := polylog.QueueOf[string](s, "orders").PutAll(context.Background(), slices.Values([]string{"a pen", "ink"}))
+	fmt.Println(n, err)
+	// Output: 2 <nil>
+}
+
+func ExampleQueue_Take() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	_, err := orders.Take(ctx, polylog.NoWait())
+	fmt.Println(errors.Is(err, polylog.ErrNoMessage))
+	if _, err := orders.Put(ctx, "a pen"); err != nil {
+		log.Fatal(err)
+	}
+	d, err := orders.Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(d.Value)
+	// Output:
+	// true
+	// a pen
+}
+
+func ExampleQueue_TakeBatch() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.PutAll(ctx, slices.Values([]string{"a pen", "ink", "paper"})); err != nil {
+		log.Fatal(err)
+	}
+	list, err := orders.TakeBatch(ctx, 2)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range list {
+		fmt.Println(d.Value)
+	}
+	// Output:
+	// a pen
+	// ink
+}
+
+func ExampleQueue_Consume() {
+	s, stop := exampleSession(polylog.IndividualAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.PutAll(ctx, slices.Values([]string{"a pen", "ink", "stop"})); err != nil {
+		log.Fatal(err)
+	}
+	for d, err := range orders.Consume(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value, d.DeliveryCount())
+		if err := d.Ack(ctx); err != nil { // on disk: it does not come again
+			log.Fatal(err)
+		}
+		if d.Value == "stop" {
+			break
+		}
+	}
+	// Output:
+	// a pen 1
+	// ink 1
+	// stop 1
+}
+
+func ExampleQueue_Listen() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.Put(ctx, "a pen"); err != nil {
+		log.Fatal(err)
+	}
+	err := orders.Listen(ctx, func(ctx context.Context, d *polylog.Delivery[string]) error {
+		fmt.Println(d.Value)
+		cancel()
+		return nil // an error would have it delivered again
+	})
+	fmt.Println(err)
+	// Output:
+	// a pen
+	// <nil>
+}
+
+func ExampleQueue_Browse() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.PutAll(ctx, slices.Values([]string{"a pen", "ink"})); err != nil {
+		log.Fatal(err)
+	}
+	for b, err := range orders.Browse(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(b.Offset, b.Value)
+	}
+	// Output:
+	// 0 a pen
+	// 1 ink
+}
+
+func ExampleDelivery_Release() {
+	s, stop := exampleSession(polylog.IndividualAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.Put(ctx, "a pen"); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		d, err := orders.Take(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value, d.DeliveryCount(), d.Redelivered())
+		if err := d.Release(ctx, time.Millisecond); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// a pen 1 false
+	// a pen 2 true
+}
+
+func ExampleDelivery_Reject() {
+	s, stop := exampleSession(polylog.IndividualAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.Put(ctx, "nonsense"); err != nil {
+		log.Fatal(err)
+	}
+	d, err := orders.Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := d.Reject(ctx, "it makes no sense"); err != nil {
+		log.Fatal(err)
+	}
+	dead, err := s.Queue("DLQ.orders").Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	letter, _ := dead.Value.DeadLetter()
+	fmt.Println(dead.Value.Text(), "from", letter.Origin, "because", letter.Reason)
+	// Output: nonsense from orders because it makes no sense
+}
+
+func ExampleSession_Acknowledge() {
+	s, stop := exampleSession(polylog.ClientAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.PutAll(ctx, slices.Values([]string{"a pen", "ink"})); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		if _, err := orders.Take(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(s.Acknowledge(ctx)) // both
+	// Output: <nil>
+}
+
+func ExampleSession_Recover() {
+	s, stop := exampleSession(polylog.ClientAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	if _, err := orders.Put(ctx, "a pen"); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		d, err := orders.Take(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value, d.DeliveryCount())
+		if err := s.Recover(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// a pen 1
+	// a pen 2
+}
+
+func ExampleTopic_Subscribe() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	news := polylog.TopicOf[string](s, "news")
+	sub, err := news.Subscribe(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := news.Publish(ctx, "it rains"); err != nil {
+		log.Fatal(err)
+	}
+	for d, err := range sub.Consume(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value)
+		break
+	}
+	// Output: it rains
+}
+
+func ExampleTopic_Durable() {
+	c, stop := example(polylog.WithClientID("shop"))
+	defer stop()
+	ctx := context.Background()
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	news := polylog.TopicOf[string](s, "news")
+	sub, err := news.Durable(ctx, "all news")
+	if err != nil {
+		log.Fatal(err)
+	}
+	sub.Close(ctx) // what is published meanwhile waits
+	if _, err := news.Publish(ctx, "it rains"); err != nil {
+		log.Fatal(err)
+	}
+	if sub, err = news.Durable(ctx, "all news"); err != nil {
+		log.Fatal(err)
+	}
+	d, err := sub.Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(d.Value)
+	if err := s.Flush(ctx); err != nil { // until the message is acknowledged
+		log.Fatal(err)
+	}
+	fmt.Println(sub.Unsubscribe(ctx))
+	// Output:
+	// it rains
+	// <nil>
+}
+
+func ExampleTopic_SharedDurable() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	news := polylog.TopicOf[string](s, "news")
+	sub, err := news.SharedDurable(ctx, "workers") // and other processes too
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := news.PublishAll(ctx, slices.Values([]string{"it rains", "it snows"})); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		d, err := sub.Take(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value)
+	}
+	// Output:
+	// it rains
+	// it snows
+}
+
+func ExampleTopic_Shared() {
+	s, stop := exampleSession()
+	defer stop()
+	sub, err := polylog.TopicOf[string](s, "news").Shared(context.Background(), "workers")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sub.Name())
+	// Output: workers
+}
+
+func ExampleTopic_Exclusive() {
+	s, stop := exampleSession()
+	defer stop()
+	sub, err := polylog.TopicOf[string](s, "news").Exclusive(context.Background(), "leader")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sub.Name())
+	// Output: leader
+}
+
+func ExampleConnection_Request() {
+	c, stop := example()
+	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		done <- s.Queue("greet").Listen(ctx, func(ctx context.Context, d *polylog.Delivery[*polylog.Message]) error {
+			return polylog.Reply(ctx, s, d.Value, "hello "+d.Value.Text())
+		})
+	}()
+	reply, err := c.Request(ctx, "greet", polylog.NewText("world"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reply.Text())
+	cancel()
+	fmt.Println(<-done)
+	// Output:
+	// hello world
+	// <nil>
+}
+
+func ExampleConnection_Admin() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+	admin := c.Admin()
+	_, err := admin.Create(ctx, polylog.DestinationSpec{Name: "orders", Kind: "queue", Settings: map[string]string{"max.deliveries": "3"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = admin.Create(ctx, polylog.DestinationSpec{Name: "orders", Kind: "queue"})
+	fmt.Println(errors.Is(err, polylog.ErrExists))
+	info, err := admin.Describe(ctx, "orders")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Name, info.Kind, info.Settings["max.deliveries"])
+	// Output:
+	// true
+	// orders queue 3
+}
+
+func ExampleProperty() {
+	m := polylog.NewText("a pen")
+	if err := m.SetProperty("count", int16(3)); err != nil {
+		log.Fatal(err)
+	}
+	n, err := polylog.Property[int64](m, "count")
+	fmt.Println(n, err)
+	_, err = polylog.Property[bool](m, "count")
+	fmt.Println(err)
+	// Output:
+	// 3 <nil>
+	// property count is a int16 and cannot be read as bool
+}
