@@ -1,0 +1,156 @@
+// Package embed runs a whole broker in the user's own process.
+//
+// [Start] opens a data directory, and a door to it: always one within the
+// process, [Server.Dial], and one on the network if Options.Listen says where.
+// A client connects through the first so:
+//
+//	polylog.Connect(ctx, "polylog://embedded", polylog.WithDialer(server.Dial))
+//
+// What it does not say is the broker's, the listener's or the protocol's
+// default. The command line's `serve` is this package and flags.
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire"
+	"github.com/polylog-mq/polylog/wire/native/server"
+)
+
+// The one place where the broker and what sessions need of it meet.
+var _ session.Broker = (*broker.Broker)(nil)
+
+// Options of a Server. All may be left out.
+type Options struct {
+	// Dir is the data directory, made if it is not there. Empty: a temporary
+	// one, which Close removes.
+	Dir string
+	// Listen is where the native protocol is spoken on the network; without an
+	// address, nowhere. Its Authenticated is worked out from Native.
+	Listen wire.Config
+	// Limits are those on connections.
+	Limits wire.Limits
+	// Native are the options of the native protocol.
+	Native server.Options
+	// Broker are the options of the broker. Its Dir is not used.
+	Broker broker.Options
+	// CompileSelector compiles selectors; nil refuses them. It goes to the
+	// broker and to the protocol.
+	CompileSelector session.CompileSelector
+	// CloseTimeout is how long Close lets clients finish. Default 2 s.
+	CloseTimeout time.Duration
+	// Version is what the broker says it is. Default "embedded".
+	Version string
+	// Logger goes to all of them. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.CloseTimeout == 0 {
+		o.CloseTimeout = 2 * time.Second
+	}
+	if o.Version == "" {
+		o.Version = "embedded"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Broker.Dir = o.Dir
+	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, o.CompileSelector
+	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, o.CompileSelector
+	o.Listen.Authenticated = o.Native.Authenticate != nil
+	return o
+}
+
+// Server is a broker and its doors.
+type Server struct {
+	broker    *broker.Broker
+	listener  *wire.Listener
+	timeout   time.Duration
+	temporary string // the directory to remove; empty: none
+
+	closing sync.Once
+	closed  error
+}
+
+// Start starts a broker. The error wraps wire.ErrInsecure for a listener that
+// would be open to a network, and those of broker.Open.
+func Start(o Options) (_ *Server, err error) {
+	s := &Server{}
+	if o.Dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "polylog-"); err != nil {
+			return nil, fmt.Errorf("temporary data directory: %w", err)
+		}
+		s.temporary = o.Dir
+	}
+	o = o.withDefaults()
+	s.timeout = o.CloseTimeout
+	if o.Listen.Address != "" {
+		if err := o.Listen.Check(); err != nil {
+			return nil, errors.Join(err, s.cleanUp()) // before the data directory is touched
+		}
+	}
+	if s.broker, err = broker.Open(o.Broker); err != nil {
+		return nil, errors.Join(err, s.cleanUp())
+	}
+	s.listener, err = wire.Listen(o.Listen, wire.NewGuard(o.Limits), server.New(s.broker, o.Native), o.Logger)
+	if err != nil {
+		return nil, errors.Join(err, s.broker.Close(), s.cleanUp())
+	}
+	return s, nil
+}
+
+// Broker is the broker itself.
+func (s *Server) Broker() *broker.Broker { return s.broker }
+
+// Addr is where it listens on the network; nil if nowhere.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Dial connects to the broker within the process. It fails only if ctx has
+// ended; a server that has closed closes the connection.
+func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	near, far := wire.Pipe()
+	s.listener.ServeConn(far)
+	return near, nil
+}
+
+// Failed is closed after a failed sync: nothing is confirmed any more, and the
+// process should close the server, or end, and start again.
+func (s *Server) Failed() <-chan struct{} { return s.broker.Failed() }
+
+// Drain takes nothing new, lets clients finish until ctx ends, and closes. The
+// error is that of closing the broker.
+func (s *Server) Drain(ctx context.Context) error {
+	s.closing.Do(func() {
+		s.broker.Drain()
+		s.listener.Drain(ctx)
+		s.closed = errors.Join(s.broker.Close(), s.cleanUp())
+	})
+	return s.closed
+}
+
+// Close is Drain with Options.CloseTimeout. It may be called again.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	return s.Drain(ctx)
+}
+
+func (s *Server) cleanUp() error {
+	if s.temporary == "" {
+		return nil
+	}
+	return os.RemoveAll(s.temporary)
+}
