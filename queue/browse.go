@@ -88,8 +88,8 @@ func (v *View) picture(after Position) (Position, []picture, error) {
 			}
 			*c = copied
 		}
-		pic.scheduled.DueScheduled(math.MaxInt64, math.MaxInt)
-		pic.held.DueScheduled(math.MaxInt64, math.MaxInt)
+		pic.scheduled.DueScheduled(math.MaxInt64, int(pic.scheduled.Stats().Scheduled))
+		pic.held.DueScheduled(math.MaxInt64, int(pic.held.Stats().Scheduled))
 		for _, txn := range pic.held.Held() {
 			pic.held.EndHold(txn, false)
 		}

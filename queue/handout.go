@@ -196,6 +196,7 @@ func (v *View) shareOut(records int64) {
 	if hungry > 0 {
 		v.plain.share = (records + hungry - 1) / hungry
 	}
+	v.plain.quota = min(v.plain.quota, v.plain.share)
 }
 
 // choose says who gets the next records of a run, and how many, or nil if
@@ -232,7 +233,7 @@ func (v *View) nextInTurn(r *run) (*Consumer, int64) {
 		c := v.consumers[t.at]
 		if credit := c.credit.Load(); t.quota > 0 && c.selector == nil && !c.paused && credit > 0 {
 			n := min(credit, t.quota)
-			if r.records() <= credit && r.records() <= 2*t.quota {
+			if r.records() <= credit && r.records() <= 2*t.quota && r.whole() {
 				n = r.records()
 			}
 			n = min(n, r.records())

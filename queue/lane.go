@@ -374,6 +374,9 @@ func (l *lane) open(r *run) bool {
 
 var groupSeed = maphash.MakeSeed()
 
+// slotOf is the slot of a message group. Groups that share one share its owner.
+func slotOf(group []byte) int32 { return int32(maphash.Bytes(groupSeed, group) % groupSlots) }
+
 // admit decides what is to be done with an available record. If it is to be
 // delivered it says so and completes the run.
 func (l *lane) admit(r *record.Record, one *run, now int64) bool {
@@ -404,7 +407,7 @@ func (l *lane) admit(r *record.Record, one *run, now int64) bool {
 		one.priority = min(routing.Priority, priorities-1)
 	}
 	if routing.Grouped && r.Key != nil || v.settings.Groups != "" && r.Key != nil {
-		one.group = 1 + int32(maphash.Bytes(groupSeed, r.Key)%groupSlots)
+		one.group = 1 + slotOf(r.Key)
 	}
 	return true
 }

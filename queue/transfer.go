@@ -88,7 +88,7 @@ func (p *part) purge(limit int64) (n int64, more bool) {
 			more = true
 			break
 		}
-		to = min(to, from+limit-n)
+		to = from + min(to-from, limit-n)
 		waiting = append(waiting, interval{from, to})
 		n += to - from
 	}
