@@ -18,7 +18,7 @@ import (
 
 // connection is one peer. Its goroutines are the reader, which runs run and
 // owns the fields of its group without a lock; the writer, which is
-// output.run; and up to two lanes while they have requests.
+// output.run; and lanes while they have requests.
 type connection struct {
 	server *Server
 	conn   net.Conn
@@ -43,7 +43,7 @@ type connection struct {
 	sends   sendGather
 	settles settleGather
 
-	ordered, administration lane
+	ordered, administration, throttle lane
 
 	handles handles
 	watch   *watch // nil before Hello
@@ -65,13 +65,15 @@ type frames struct {
 
 func newConnection(s *Server, conn net.Conn) *connection {
 	c := &connection{
-		server: s, conn: conn, out: newOutput(s.options.MaxOutgoing), decoder: native.NewDecoder(),
+		server: s, conn: conn, decoder: native.NewDecoder(),
 		sessions: map[uint64]*session.Session{}, consumers: map[uint64]*consumer{},
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.frames = native.NewReader(source{c}, native.MaxHelloFrame)
+	c.out = newOutput(s.options.MaxOutgoing, c.choke)
 	c.ordered.init(c, s.options.MaxRequests)
 	c.administration.init(c, s.options.MaxRequests)
+	c.throttle.init(c, 0)
 	return c
 }
 
@@ -107,7 +109,7 @@ func (c *connection) endPass() {
 func (c *connection) run(t *wire.Ticket) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		if err := c.out.run(c.conn, c.now, c.hold); err != nil {
+		if err := c.out.run(c.conn, c.now); err != nil {
 			c.kill(err)
 		}
 	})
@@ -184,6 +186,7 @@ func (c *connection) end(err error) {
 	c.cancel(session.ErrClosed)
 	c.ordered.close()
 	c.administration.close()
+	c.throttle.close()
 	if c.state != nil {
 		if err := c.state.Close(context.WithoutCancel(c.ctx)); err != nil {
 			c.server.options.Logger.Warn("closing a connection", "connection", c.state.Number(), "error", err)
@@ -204,9 +207,14 @@ func gone(err error) bool {
 		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// hold stops and restarts the deliveries of a peer that does not read.
-func (c *connection) hold(held bool) {
-	c.state.Hold(held)
+// choke stops or restarts the deliveries of a peer that does not keep up, on a
+// lane of its own: it is called under a view's lock, and by the writer, and the
+// pauses that it leads to take views' locks.
+func (c *connection) choke() {
+	c.throttle.must(0, func() error {
+		c.state.Hold(c.out.full())
+		return nil
+	})
 }
 
 // goAway begins a drain.

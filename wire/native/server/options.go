@@ -26,10 +26,10 @@ type Options struct {
 	// WriteTimeout is how long a peer may read nothing while there is
 	// something to read, before its connection is closed. Default 30 s.
 	WriteTimeout time.Duration
-	// MaxOutgoing is how many bytes may wait for a peer to read them: above
-	// it the peer's frames are not read and its consumers get nothing, until
-	// it has read half. A delivery that begins below it may end above. Default
-	// 4 MiB.
+	// MaxOutgoing is how many bytes may wait to be written while others are
+	// being written: above it the peer's frames are not read and its consumers
+	// get nothing. What is under way when it is reached, at most a view's turn
+	// and one message, still comes. Default 2 MiB.
 	MaxOutgoing int
 	// MaxSessions, MaxConsumers, MaxTemporary and MaxHandles bound what one
 	// connection has open: CodeBusy. Defaults 1,024, 4,096, 1,024, 65,536.
@@ -46,7 +46,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxFrame, native.DefaultMaxFrame)
 	setDefault(&o.Heartbeat, 10*time.Second)
 	setDefault(&o.WriteTimeout, 30*time.Second)
-	setDefault(&o.MaxOutgoing, 4<<20)
+	setDefault(&o.MaxOutgoing, 2<<20)
 	setDefault(&o.MaxSessions, 1024)
 	setDefault(&o.MaxConsumers, 4096)
 	setDefault(&o.MaxTemporary, 1024)

@@ -18,6 +18,9 @@ const keepOutgoing = 1 << 20
 // frames to, and one that the writer goroutine is writing.
 type output struct {
 	limit int
+	// choke is called without mu when the peer has fallen behind the limit, or
+	// has caught up, which full tells; it must not block.
+	choke func()
 
 	// writing is when the write that is under way began, in ns on the
 	// connection's clock, or 0; wrote is when the last one ended.
@@ -40,8 +43,8 @@ type output struct {
 	counts  []byte
 }
 
-func newOutput(limit int) *output {
-	o := &output{limit: limit, encoder: native.NewEncoder()}
+func newOutput(limit int, choke func()) *output {
+	o := &output{limit: limit, choke: choke, encoder: native.NewEncoder()}
 	o.drained.L, o.wake.L = &o.mu, &o.mu
 	return o
 }
@@ -77,10 +80,17 @@ func (o *output) flushLocked() {
 // deliverBatch appends a Deliver and wakes the writer. It is called under a
 // view's lock.
 func (o *output) deliverBatch(consumer uint64, d queue.Delivery) {
+	if o.appendDelivery(consumer, d) {
+		o.choke()
+	}
+}
+
+// appendDelivery reports whether the peer has just fallen behind.
+func (o *output) appendDelivery(consumer uint64, d queue.Delivery) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
-		return
+		return false
 	}
 	o.counts = o.counts[:0]
 	for _, n := range d.Counts {
@@ -90,8 +100,10 @@ func (o *output) deliverBatch(consumer uint64, d queue.Delivery) {
 		Consumer: consumer, Partition: uint64(d.Partition), FirstAcquisition: d.FirstAcquisition, Counts: o.counts,
 	}
 	o.pending = o.encoder.Append(o.pending, &o.deliver, d.Batch)
-	o.choked = o.choked || len(o.pending) > o.limit
 	o.flushLocked()
+	before := o.choked
+	o.choked = o.choked || len(o.pending) > o.limit
+	return o.choked && !before
 }
 
 // room waits until the peer has read what is over the limit; false once the
@@ -101,10 +113,16 @@ func (o *output) room() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.pending) > o.limit && !o.closed {
-		o.choked = true
 		o.drained.Wait()
 	}
 	return !o.closed
+}
+
+// full reports whether the consumers of this connection should get nothing.
+func (o *output) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.choked
 }
 
 // close ends the output: what is pending is still written, nothing follows.
@@ -117,23 +135,17 @@ func (o *output) close() {
 	o.drained.Broadcast()
 }
 
-// run is the writer goroutine. hold is called with true when the peer has
-// fallen behind by more than the limit, and with false when it has caught up.
-// It returns when the output is closed and all is written, or a write failed.
-func (o *output) run(conn net.Conn, now func() time.Duration, hold func(bool)) error {
+// run is the writer goroutine. It returns when the output is closed and all is
+// written, or a write failed.
+func (o *output) run(conn net.Conn, now func() time.Duration) error {
 	var spare []byte
-	held := false
 	for {
-		out, choked := o.take(spare, held)
-		if choked != held {
-			held = choked
-			hold(held)
+		out, caughtUp := o.take(spare)
+		if caughtUp {
+			o.choke()
 		}
 		if out == nil {
-			if o.ended() {
-				return nil
-			}
-			continue
+			return nil
 		}
 		o.writing.Store(int64(now()))
 		_, err := conn.Write(out)
@@ -148,32 +160,25 @@ func (o *output) run(conn net.Conn, now func() time.Duration, hold func(bool)) e
 	}
 }
 
-// take waits for frames and swaps them for an empty buffer; nil if there are
-// none because the output is closed, or because held has changed.
-func (o *output) take(empty []byte, held bool) (out []byte, choked bool) {
+// take waits for frames and swaps them for an empty buffer; nil when the
+// output is closed and there are none. What has been taken has been read by
+// the peer before the next is taken, so that much is let through again: the
+// limit is on each of the two buffers.
+func (o *output) take(empty []byte) (out []byte, caughtUp bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.pending) <= o.limit/2 {
-		o.choked = false
-		o.drained.Broadcast()
-	}
-	for len(o.pending) == 0 && !o.closed && o.choked == held {
+	for len(o.pending) == 0 && !o.closed {
 		o.asleep = true
 		o.wake.Wait()
 	}
 	o.asleep = false
 	if len(o.pending) == 0 {
-		return nil, o.choked
+		return nil, false
 	}
 	out, o.pending = o.pending, empty
-	return out, o.choked
-}
-
-// ended reports whether the writer has nothing left to do.
-func (o *output) ended() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.closed && len(o.pending) == 0
+	caughtUp, o.choked = o.choked, false
+	o.drained.Broadcast()
+	return out, caughtUp
 }
 
 // idle reports whether everything has been written.
