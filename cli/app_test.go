@@ -144,3 +144,17 @@ func TestComplete(t *testing.T) {
 		}
 	}
 }
+
+// On a terminal a question is asked, and only yes is yes.
+func TestAsk(t *testing.T) {
+	for answer, want := range map[string]int{"y\n": exitOK, "YES\n": exitOK, "n\n": exitFailure, "\n": exitFailure, "": exitFailure} {
+		var errs strings.Builder
+		r := &run{stdin: strings.NewReader(answer), stderr: &errs, stdinTerminal: true, stderrTerminal: true}
+		if err := r.ask(false, "Delete it?"); exitCode(err) != want || !strings.Contains(errs.String(), "Delete it? [y/N]") {
+			t.Errorf("%q: %v, %q", answer, err, errs.String())
+		}
+	}
+	if err := (&run{}).ask(true, "Delete it?"); err != nil {
+		t.Error(err)
+	}
+}

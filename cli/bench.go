@@ -343,12 +343,12 @@ func (r *run) printBench(l *load, b benchResult) error {
 	b.BodyBytesASecond = b.ConfirmedASecond * float64(b.Size)
 	b.PutLatency, b.EndToEndLatencies = l.puts.latencies(), l.ends.latencies()
 	pairs := []pair{
-		{"confirmed", fmt.Sprintf("%s messages, %s/s, %s/s", humanCount(b.Confirmed), humanCount(int64(b.ConfirmedASecond)), humanBytes(int64(b.BodyBytesASecond)))},
+		{"confirmed", fmt.Sprintf("%s, %s/s, %s/s", messages(b.Confirmed), humanCount(int64(b.ConfirmedASecond)), humanBytes(int64(b.BodyBytesASecond)))},
 		{"put latency", b.PutLatency.String()},
 	}
 	if b.Consumers > 0 {
 		pairs = append(pairs,
-			pair{"received", fmt.Sprintf("%s messages, %s/s", humanCount(b.Received), humanCount(int64(b.ReceivedASecond)))},
+			pair{"received", fmt.Sprintf("%s, %s/s", messages(b.Received), humanCount(int64(b.ReceivedASecond)))},
 			pair{"end to end", b.EndToEndLatencies.String()})
 	}
 	if err := printOne(r, b, pairs...); err != nil {

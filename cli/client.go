@@ -22,7 +22,7 @@ const closeTimeout = 10 * time.Second
 func (r *run) connect(ctx context.Context, opts ...polylog.Option) (*polylog.Connection, error) {
 	opts = append([]polylog.Option{
 		polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}),
-		polylog.WithLogger(r.logger()),
+		polylog.WithLogger(r.clientLogger()),
 	}, opts...)
 	return polylog.Connect(ctx, r.config.text("url"), opts...)
 }
@@ -43,9 +43,20 @@ func (r *run) withAdmin(ctx context.Context, f func(polylog.Admin) error) error 
 }
 
 // logger writes to standard error at the level that was asked for.
-func (r *run) logger() *slog.Logger {
+func (r *run) logger() *slog.Logger { return r.loggerAt(r.config.text("log-level")) }
+
+// clientLogger is one for commands that are not a broker: unless somebody asks
+// for more, people who take messages want to read messages.
+func (r *run) clientLogger() *slog.Logger {
+	if r.config["log-level"].source == sourceDefault {
+		return r.loggerAt("warn")
+	}
+	return r.logger()
+}
+
+func (r *run) loggerAt(text string) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(r.config.text("log-level"))) // checked
+	_ = level.UnmarshalText([]byte(text)) // checked
 	options := &slog.HandlerOptions{Level: level}
 	if r.config.text("log-format") == "json" {
 		return slog.New(slog.NewJSONHandler(r.stderr, options))

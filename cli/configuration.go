@@ -20,6 +20,8 @@ type value struct {
 	source string // "default", "flag --url", "environment POLYLOG_URL" or "file PATH"
 }
 
+const sourceDefault = "default"
+
 // configuration is the effective value of every setting by its key. All have
 // been checked.
 type configuration map[string]value
@@ -94,7 +96,7 @@ func (r *run) configured(action cli.ActionFunc) cli.ActionFunc {
 func resolve(flags func(*setting) (string, bool), env func(string) (string, bool), file map[string]string, path string) (configuration, error) {
 	c := configuration{}
 	for _, s := range settings {
-		v := value{s.fallback, "default"}
+		v := value{s.fallback, sourceDefault}
 		if text, ok := flags(s); ok {
 			v = value{text, "flag --" + s.name}
 		} else if text, ok := env(s.variable()); ok {
@@ -102,7 +104,7 @@ func resolve(flags func(*setting) (string, bool), env func(string) (string, bool
 		} else if text, ok := file[s.key()]; ok {
 			v = value{text, "file " + path}
 		}
-		if v.source != "default" {
+		if v.source != sourceDefault {
 			if err := s.check(v.text); err != nil {
 				return nil, usagef("%s: %w", describeSource(v, s), err)
 			}

@@ -49,6 +49,14 @@ func humanCount(n int64) string {
 	return sign + b.String()
 }
 
+// messages is "1 message" or "1,000 messages".
+func messages(n int64) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return humanCount(n) + " messages"
+}
+
 // humanDuration rounds d to what a reader cares about.
 func humanDuration(d time.Duration) string {
 	switch {
@@ -66,10 +74,20 @@ var sizeUnits = []struct {
 	suffix string
 	factor float64
 }{
-	{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40},
-	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
-	{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", 1 << 40},
-	{"B", 1}, {"", 1},
+	{"KIB", 1 << 10},
+	{"MIB", 1 << 20},
+	{"GIB", 1 << 30},
+	{"TIB", 1 << 40},
+	{"KB", 1e3},
+	{"MB", 1e6},
+	{"GB", 1e9},
+	{"TB", 1e12},
+	{"K", 1 << 10},
+	{"M", 1 << 20},
+	{"G", 1 << 30},
+	{"T", 1 << 40},
+	{"B", 1},
+	{"", 1},
 }
 
 // parseSize reads a number of bytes: 1048576, 64MiB, 64M (the same) or 64MB

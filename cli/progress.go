@@ -43,7 +43,7 @@ func (p *progress) show() {
 		case <-ticker.C:
 			n := p.count.Load()
 			rate := float64(n) / time.Since(p.started).Seconds()
-			fmt.Fprintf(p.r.stderr, "\r\x1b[K%s messages %s, %s/s", humanCount(n), p.verb, humanCount(int64(rate)))
+			fmt.Fprintf(p.r.stderr, "\r\x1b[K%s %s, %s/s", messages(n), p.verb, humanCount(int64(rate)))
 			shown = true
 		case <-p.quit:
 			if shown {

@@ -81,9 +81,9 @@ func (r *run) send(c *cli.Context, open func(*polylog.Session, string) sendFunc)
 		err = sendErr
 	}
 	if err != nil {
-		return fmt.Errorf("%s messages confirmed, then: %w", humanCount(confirmed), err)
+		return fmt.Errorf("%s confirmed, then: %w", messages(confirmed), err)
 	}
-	r.say("%s messages confirmed", humanCount(confirmed))
+	r.say("%s confirmed", messages(confirmed))
 	return nil
 }
 
@@ -182,7 +182,7 @@ func (t *tally) wait(ctx context.Context) (confirmed int64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err == nil && t.underWay > 0 {
-		t.err = fmt.Errorf("%d messages in doubt: %w", t.underWay, errInterrupted)
+		t.err = fmt.Errorf("%s in doubt: %w", messages(t.underWay), errInterrupted)
 	}
 	return t.confirmed, t.err
 }

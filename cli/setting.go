@@ -49,7 +49,7 @@ var settings = []*setting{
 	{name: "url", kind: kindURL, fallback: "polylog://127.0.0.1:7400", doc: "the broker to talk to"},
 	{name: "output", alias: "o", kind: kindChoice, fallback: "table", choices: []string{"table", "json", "jsonl"}, doc: "how lists are printed: for people, as one JSON value, or as a line of JSON for each entry"},
 	{name: "quiet", alias: "q", kind: kindSwitch, fallback: "false", doc: "say nothing beside the output and errors"},
-	{name: "log-level", kind: kindChoice, fallback: "info", choices: []string{"debug", "info", "warn", "error"}, doc: "the least that is logged, on standard error"},
+	{name: "log-level", kind: kindChoice, fallback: "info", choices: []string{"debug", "info", "warn", "error"}, doc: "the least that is logged, on standard error; commands that are no broker log warnings unless told otherwise"},
 	{name: "log-format", kind: kindChoice, fallback: "text", choices: []string{"text", "json"}, doc: "how the log is written"},
 
 	{name: "data", section: sectionServe, kind: kindText, doc: "the data directory, made if it is not there; one broker at a time"},

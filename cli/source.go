@@ -26,6 +26,9 @@ func (r *run) bodies(c *cli.Context, arguments []string) iter.Seq2[[]byte, error
 	case len(arguments) > 0:
 		return texts(arguments)
 	case file == "":
+		if r.stdinTerminal {
+			r.say("each line is a message; Ctrl-D ends")
+		}
 		return linesOf("standard input", r.stdin, delimiter(c))
 	case file == "-" && lines:
 		return linesOf("standard input", r.stdin, delimiter(c))

@@ -105,7 +105,7 @@ func (r *run) subscriptionSeek(c *cli.Context) error {
 			return err
 		}
 		if r.output == formatTable {
-			r.say("subscription %s goes on with %s messages waiting", spec.Name, humanCount(info.View.Waiting))
+			r.say("subscription %s goes on with %s waiting", spec.Name, messages(info.View.Waiting))
 			return nil
 		}
 		return printOne(r, info)

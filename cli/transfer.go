@@ -80,10 +80,10 @@ func (r *run) transfer(c *cli.Context, question, verb string, spec polylog.Trans
 	return r.withAdmin(c.Context, func(a polylog.Admin) error {
 		n, err := do(a, c.Context, spec)
 		if err != nil {
-			return fmt.Errorf("%d messages %s, then: %w", n, verb, err)
+			return fmt.Errorf("%s %s, then: %w", messages(n), verb, err)
 		}
 		if r.output == formatTable {
-			r.say("%s messages %s", humanCount(n), verb)
+			r.say("%s %s", messages(n), verb)
 			return nil
 		}
 		return printOne(r, struct {
