@@ -148,13 +148,15 @@ func (b *Broker) floor(d *destination.Destination, partition int) int64 {
 
 func (b *Broker) queueFloor(d *destination.Destination, partition int) int64 {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
 	e := b.byID[d.ID]
-	switch {
-	case e == nil || e.busy != nil:
+	if e != nil && e.busy == nil && e.view != nil {
+		v := e.view
+		b.mu.RUnlock()
+		return v.Floor(int32(partition)) // without the lock: it may be reading
+	}
+	defer b.mu.RUnlock()
+	if e == nil || e.busy != nil {
 		return 0 // next time
-	case e.view != nil:
-		return e.view.Floor(int32(partition))
 	}
 	// Nobody opens the view while mu is held, so nobody owns the cursor.
 	id := destination.CursorID{Topic: d.ID, Partition: int32(partition)}

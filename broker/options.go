@@ -60,5 +60,13 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	o.Log.Now, o.Log.Logger = o.Now, o.Logger
+	if o.Log.JournalFileBytes == 0 {
+		o.Log.JournalFileBytes = 64 << 20
+	}
+	if o.Log.ReservedBytes == 0 {
+		// S4: acknowledgements may need one more journal file when the disk is
+		// full, and some room in segments.
+		o.Log.ReservedBytes = o.Log.JournalFileBytes + 16<<20
+	}
 	return o
 }

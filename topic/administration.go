@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/polylog-mq/polylog/destination"
@@ -14,12 +15,20 @@ import (
 // Floor is the offset below which no subscription of the topic needs
 // partition's messages any more; ok is false if it has no subscription.
 func (r *Registry) Floor(topic [16]byte, partition int) (offset int64, ok bool) {
+	offset = math.MaxInt64
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var views []*queue.View
 	for e := range r.topics[topic] {
-		if h := e.holds(partition); !ok || h < offset {
-			offset, ok = h, true
+		ok = true
+		if e.view != nil {
+			views = append(views, e.view)
+		} else {
+			offset = min(offset, e.holds(partition))
 		}
+	}
+	r.mu.Unlock()
+	for _, v := range views { // without the lock: a view may be reading
+		offset = min(offset, v.Floor(int32(partition)))
 	}
 	return offset, ok
 }

@@ -94,12 +94,10 @@ func (e *entry) startOf(partition int) int64 {
 	return 0
 }
 
-// holds is the offset from which on this subscription needs partition's messages.
+// holds is the offset from which on it needs partition's messages, as long as
+// its view is not open.
 func (e *entry) holds(partition int) int64 {
-	switch {
-	case e.view != nil:
-		return e.view.Floor(int32(partition))
-	case partition < len(e.floor):
+	if partition < len(e.floor) {
 		return e.floor[partition]
 	}
 	return e.startOf(partition)
