@@ -107,9 +107,9 @@ func TestBrokerRestarts(t *testing.T) {
 	q := polylog.QueueOf[int](b.Session(), "work")
 	var mu sync.Mutex
 	confirmed := map[int]bool{}
-	var wait sync.WaitGroup
+	var producing, wait sync.WaitGroup
 	stop := make(chan struct{})
-	wait.Go(func() {
+	producing.Go(func() {
 		for i := 0; ; i++ {
 			select {
 			case <-stop:
@@ -122,7 +122,7 @@ func TestBrokerRestarts(t *testing.T) {
 				mu.Lock()
 				confirmed[i] = true
 				mu.Unlock()
-			case !errors.Is(err, polylog.ErrInDoubt) && !errors.Is(err, errShutting):
+			case !errors.Is(err, polylog.ErrInDoubt) && !errors.Is(err, polylog.ErrShuttingDown):
 				t.Error(err)
 				return
 			}
@@ -142,7 +142,7 @@ func TestBrokerRestarts(t *testing.T) {
 			mu.Lock()
 			seen[d.Value] = true
 			mu.Unlock()
-			if err := d.Ack(ctx); err != nil && !errors.Is(err, polylog.ErrStale) && !errors.Is(err, polylog.ErrInDoubt) && !errors.Is(err, errShutting) {
+			if err := d.Ack(ctx); err != nil && !errors.Is(err, polylog.ErrStale) && !errors.Is(err, polylog.ErrInDoubt) && !errors.Is(err, polylog.ErrShuttingDown) {
 				t.Error(err)
 			}
 		}
@@ -153,6 +153,7 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	close(stop)
+	producing.Wait()
 	missing := func() (n int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -172,9 +173,6 @@ func TestBrokerRestarts(t *testing.T) {
 		t.Errorf("%d of %d confirmed messages did not come", n, len(confirmed))
 	}
 }
-
-// errShutting is what a draining broker says.
-var errShutting = &polylog.Error{Code: "shutting-down"}
 
 func TestBrokerSubscriptions(t *testing.T) {
 	b := polylogtest.Start(t, polylog.WithClientID("client"))

@@ -931,3 +931,23 @@ func TestPropertyConversions(t *testing.T) {
 		}
 	}
 }
+
+// A session whose opening nobody waited for is closed at the broker.
+func TestOpeningGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(t)
+		c := p.connect(t)
+		p.mu.Lock()
+		p.handle = func(_ *peerConn, f native.Frame, _ []byte) bool { _, ok := f.(*native.OpenSession); return ok }
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Session(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Session: %v", err)
+		}
+		synctest.Wait()
+		if got := received[*native.CloseSession](p); len(got) != 1 || got[0].Session != 1 {
+			t.Errorf("closed %+v", got)
+		}
+	})
+}

@@ -242,8 +242,9 @@ func (c *Connection) callOnce(ctx context.Context, frame func(request uint64) na
 
 // open opens a session or a consumer. register numbers it and puts it where a
 // new connection finds it, in one step with the request: so if the connection
-// breaks, it has been opened again by the time there is another one.
-func (c *Connection) open(ctx context.Context, register func(), frame func(request uint64) native.Frame) error {
+// breaks, it has been opened again by the time there is another one. If the
+// context ends before the answer, undo closes what may have been opened.
+func (c *Connection) open(ctx context.Context, register func(), frame, undo func(request uint64) native.Frame) error {
 	for {
 		l, err := c.await(ctx)
 		if err != nil {
@@ -264,9 +265,19 @@ func (c *Connection) open(ctx context.Context, register func(), frame func(reque
 		if errors.Is(err, errBroken) {
 			_, err = c.await(ctx)
 		}
+		if err != nil && ctx.Err() != nil {
+			l.request(unheard{}, undo)
+		}
 		return err
 	}
 }
+
+// unheard takes an answer that nobody waits for.
+type unheard struct{}
+
+func (unheard) answered(_, _ []byte) {}
+func (unheard) refused(error)        {}
+func (unheard) broken(error)         {}
 
 // post sends a frame that nobody answers, over the link of this generation
 // only.

@@ -100,7 +100,7 @@ func (c *consumer) open(ctx context.Context) error {
 		c.number = c.c.lastConsumer
 		c.c.consumers[c.number] = c
 		c.generation.Store(c.c.link.generation)
-	}, c.request)
+	}, c.request, c.closeRequest)
 	if err == nil {
 		err = c.failure()
 	}
@@ -123,6 +123,10 @@ func (c *consumer) request(request uint64) native.Frame {
 	f := c.spec
 	f.Request, f.Session, f.Consumer = request, c.session.number, c.number
 	return &f
+}
+
+func (c *consumer) closeRequest(request uint64) native.Frame {
+	return &native.CloseConsumer{Request: request, Consumer: c.number}
 }
 
 func (c *consumer) failure() error {
@@ -493,9 +497,7 @@ func (c *consumer) close(ctx context.Context) error {
 		c.release()
 	}
 	failed := c.flush(ctx)
-	err := c.c.callOnce(ctx, func(request uint64) native.Frame {
-		return &native.CloseConsumer{Request: request, Consumer: c.number}
-	})
+	err := c.c.callOnce(ctx, c.closeRequest)
 	if failed == nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 		failed = err
 	}

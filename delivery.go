@@ -103,13 +103,19 @@ func (d *delivery) parsed() (*Message, error) {
 	return m, nil
 }
 
-// bodyKind reads as little as the kind needs.
+// bodyKind reads the JMS header alone, not the properties. A record without
+// it, from a Kafka producer, has bytes.
 func (d *delivery) bodyKind() (BodyKind, error) {
-	m, err := d.parsed()
-	if err != nil {
-		return BodyNone, err
+	if m := d.message.Load(); m != nil {
+		return m.Kind, nil
 	}
-	return m.Kind, nil
+	header, ok := d.record.Header(record.JMSHeader)
+	if !ok {
+		return BodyBytes, nil
+	}
+	var m record.Meta
+	err := record.ParseMeta(header, &m)
+	return m.Kind, err
 }
 
 // Ack implements Delivery.Ack.

@@ -23,6 +23,7 @@ var (
 	ErrStale        error = &native.Error{Code: native.CodeStale}        // the delivery is no longer held: settled before, or redelivered
 	ErrClosed       error = &native.Error{Code: native.CodeClosed}       // the connection, session or consumer is closed
 	ErrBusy         error = &native.Error{Code: native.CodeBusy}         // a limit on concurrent work; try again later
+	ErrShuttingDown error = &native.Error{Code: native.CodeShuttingDown} // the broker drains and takes nothing new; nothing was done
 	ErrFailed       error = &native.Error{Code: native.CodeFailed}       // the broker could not do it; its log says more
 	ErrBadSelector  error = &native.Error{Code: native.CodeBadSelector}  // the selector's syntax; the message has the position
 )

@@ -70,7 +70,7 @@ func (c *Connection) Session(ctx context.Context, mode ...Mode) (*Session, error
 		c.sessions[s.number] = s
 	}, func(request uint64) native.Frame {
 		return &native.OpenSession{Request: request, Session: s.number, Mode: s.mode}
-	})
+	}, s.closeRequest)
 	if err != nil {
 		c.forgetSession(s)
 		return nil, fmt.Errorf("open a session: %w", err)
@@ -188,9 +188,7 @@ func (s *Session) close(ctx context.Context) error {
 			failed = err
 		}
 	}
-	err := s.c.callOnce(ctx, func(request uint64) native.Frame {
-		return &native.CloseSession{Request: request, Session: s.number}
-	})
+	err := s.c.callOnce(ctx, s.closeRequest)
 	s.c.forgetSession(s)
 	if failed == nil && !errors.Is(err, ErrClosed) {
 		failed = err
@@ -203,6 +201,10 @@ func (s *Session) close(ctx context.Context) error {
 		return fmt.Errorf("close the session: %w", failed)
 	}
 	return nil
+}
+
+func (s *Session) closeRequest(request uint64) native.Frame {
+	return &native.CloseSession{Request: request, Session: s.number}
 }
 
 // listen runs n consumers until the context ends or one of them fails.
