@@ -38,6 +38,7 @@ type group struct {
 	ops     []op
 	entries []span
 	open    bool // the last entry may take more
+	target  int  // where an entry is closed: entryTarget, or a quarter of a small journal file
 }
 
 // reset keeps the buffers unless they have grown out of proportion to what they were used for.
@@ -55,7 +56,7 @@ func (g *group) reset() {
 // entry makes sure that the next size bytes of operations go into one entry.
 func (g *group) entry(size int, barrier bool) {
 	if g.open && !barrier {
-		if e := &g.entries[len(g.entries)-1]; len(g.buf)-e.start+size <= entryTarget {
+		if e := &g.entries[len(g.entries)-1]; len(g.buf)-e.start+size <= g.target {
 			return
 		}
 	}

@@ -33,8 +33,9 @@ type journal struct {
 	number  int           // of the newest file
 	freed   chan struct{} // a file was freed; capacity 1
 
-	ahead atomic.Int64  // position, for the preparer
-	wake  chan struct{} // the preparer has something to do; capacity 1
+	ahead    atomic.Int64  // position, for the preparer
+	prepared atomic.Int64  // bytes that the preparer has written and synced
+	wake     chan struct{} // the preparer has something to do; capacity 1
 }
 
 // journalFile is one preallocated file.
@@ -44,8 +45,8 @@ type journalFile struct {
 	header fileHeader
 	seed   uint32
 
-	mu       sync.Mutex // held by who moves prepared, over the write of zeros
-	prepared int64      // all below has been written once, so that a sync of it changes no metadata
+	mu       sync.Mutex   // held by who moves prepared, over the write of zeros
+	prepared atomic.Int64 // all below has been written once, so that a sync of it changes no metadata
 }
 
 const (
@@ -140,7 +141,7 @@ func (j *journal) advance() error {
 // claim takes a range from the preparer: the entries themselves are written there.
 func (f *journalFile) claim(end int64) {
 	f.mu.Lock()
-	f.prepared = max(f.prepared, end)
+	f.prepared.Store(max(f.prepared.Load(), end))
 	f.mu.Unlock()
 }
 
@@ -190,7 +191,7 @@ func (j *journal) write(p []byte) error {
 func (j *journal) done(bytes, entries int) {
 	j.position += int64(align(bytes))
 	j.sequence += uint64(entries)
-	if j.position+prepareLead > j.current.prepared {
+	if j.position+prepareLead > j.current.prepared.Load() {
 		j.moved()
 	}
 }
@@ -238,14 +239,14 @@ func (j *journal) prepare(stop <-chan struct{}, fail func(string, error)) {
 
 func (j *journal) prepareOnce(f *journalFile) (more bool, err error) {
 	f.mu.Lock()
-	from := f.prepared
+	from := f.prepared.Load()
 	to := min(j.fileBytes, from+prepareStep)
 	if from >= min(j.fileBytes, j.ahead.Load()+prepareLead) {
 		f.mu.Unlock()
 		return false, nil
 	}
 	_, err = f.WriteAt(zeros[:to-from], from)
-	f.prepared = to
+	f.prepared.Store(to)
 	f.mu.Unlock()
 	if errors.Is(err, syscall.ENOSPC) {
 		return false, nil // the entries will tell
@@ -253,6 +254,7 @@ func (j *journal) prepareOnce(f *journalFile) (more bool, err error) {
 	if err == nil {
 		err = f.Sync()
 	}
+	j.prepared.Store(to)
 	return true, err
 }
 

@@ -5,7 +5,6 @@ import "sync"
 // lane carries operations from the appenders to one committer, in order. There are two: through the journal for logs on
 // disk, and past it for logs in memory, so that these do not wait for a sync.
 type lane struct {
-	memory   bool
 	maxBytes int
 
 	mu      sync.Mutex // guards the following; it is taken last of all locks
@@ -21,8 +20,9 @@ type lane struct {
 	done    chan struct{} // closed when the committer has ended
 }
 
-func newLane(memory bool, maxBytes int) *lane {
-	ln := &lane{memory: memory, maxBytes: maxBytes, filling: &group{}, spare: &group{}, done: make(chan struct{}), asked: make(chan struct{}, 1)}
+func newLane(o Options) *lane {
+	target := int(min(entryTarget, o.JournalFileBytes/4))
+	ln := &lane{maxBytes: o.MaxPendingBytes, filling: &group{target: target}, spare: &group{target: target}, done: make(chan struct{}), asked: make(chan struct{}, 1)}
 	ln.work.L = &ln.mu
 	ln.room.L = &ln.mu
 	return ln

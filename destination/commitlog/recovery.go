@@ -139,7 +139,7 @@ func (s *Store) restart(old *checkpoint, r *replay) error {
 		if err != nil {
 			return err
 		}
-		f.prepared = min(size, j.fileBytes)
+		f.prepared.Store(min(size, j.fileBytes))
 	}
 	if err := j.shrink(); err != nil {
 		return err

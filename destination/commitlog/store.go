@@ -88,8 +88,8 @@ func Open(fsys FS, o Options) (*Store, error) {
 	s := &Store{
 		fs: fsys, options: o, logger: o.Logger,
 		cache:       newFileCache(fsys, o.MaxOpenFiles),
-		disk:        newLane(false, o.MaxPendingBytes),
-		memory:      newLane(true, o.MaxPendingBytes),
+		disk:        newLane(o),
+		memory:      newLane(o),
 		logs:        map[LogID]*Log{},
 		failed:      make(chan struct{}),
 		stop:        make(chan struct{}),
