@@ -550,6 +550,42 @@ func TestDrain(t *testing.T) {
 	k.gets("two")
 }
 
+// Close amid first uses: what was made is whole, and what was not is refused.
+func TestCloseAmidWork(t *testing.T) {
+	for range 5 {
+		r := newRig(t)
+		made := make(chan string, 1000)
+		var all sync.WaitGroup
+		for i := range 200 {
+			all.Go(func() {
+				name := fmt.Sprint("d", i)
+				d, err := r.b.Destination(ctx, name, destination.KindQueue)
+				if err == nil {
+					made <- name
+					_, err = r.b.Queue(ctx, d)
+				}
+				if err != nil && !errors.Is(err, destination.ErrShuttingDown) {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(2 * time.Millisecond)
+		if err := r.b.Close(); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+		r.b = nil
+		r.open()
+		close(made)
+		for name := range made {
+			if _, err := r.b.Destination(ctx, name, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		r.close()
+	}
+}
+
 // Ten thousand destinations, made by as many at once, and opened again: none
 // takes much memory. How long it takes is logged and not judged, because a
 // machine may be busy; that they share their syncs is shown in metadata.

@@ -100,7 +100,10 @@ func TestRetentionOfAQueue(t *testing.T) {
 	r.reopen()
 	soft, err = r.b.Destination(ctx, "soft", 0)
 	r.must(err)
-	r.round() // nobody has opened its view yet
+	if f := r.b.floor(soft, 0); f != 20 { // nobody has opened its view yet
+		t.Errorf("floor %d after a restart", f)
+	}
+	r.round()
 	if s := start(soft); s > 20 {
 		t.Errorf("soft starts at %d, and 20 are done", s)
 	}
@@ -183,6 +186,9 @@ func TestCleaningBehindAStuckFloor(t *testing.T) {
 	}
 	if start(d) != first.Offset {
 		t.Errorf("starts at %d", start(d))
+	}
+	if buf, err := d.Partitions[0].Read(0, 1, nil); err != nil || record.Batch(buf).BaseOffset() != first.Offset {
+		t.Errorf("what is held is gone: %v", err)
 	}
 	r.crash(1)
 	k = r.take("q")

@@ -436,6 +436,34 @@ func TestDurableSurvivesRestart(t *testing.T) {
 	}
 }
 
+// What a subscription holds until it is used again is what it had not done.
+func TestFloorAfterRestart(t *testing.T) {
+	r := newRig(t, "a")
+	desk := Spec{Kind: Durable, ClientID: "desk", Name: "s"}
+	c := r.mustOpen("a", desk)
+	r.publish("a", "one", "two", "three")
+	c.gets("one", "two", "three")
+	c.acknowledge()
+	r.restart("a")
+	if floor, ok := r.registry.Floor(r.topics["a"].ID, 0); !ok || floor != 3 {
+		t.Errorf("floor %d, %t", floor, ok)
+	}
+}
+
+// §8.3.3: noLocal is by client id, whichever connection has sent it.
+func TestNoLocal(t *testing.T) {
+	r := newRig(t, "a")
+	c := r.mustOpen("a", Spec{Kind: Durable, ClientID: "desk", Name: "s", NoLocal: true})
+	for _, client := range []string{"desk", "till", ""} {
+		var w record.Builder
+		m := record.Message{Meta: record.Meta{Kind: record.BodyText, Priority: 4, ClientID: client}, Body: []byte("from " + client)}
+		r.must(m.AppendTo(&w))
+		_, err := r.topics["a"].Partitions[0].Append(w.Batch(), nil)
+		r.must(err)
+	}
+	c.gets("from till", "from ")
+}
+
 // A crash between the metadata and the first change of the cursor: the
 // subscription begins where the metadata say.
 func TestCreatedButNeverRead(t *testing.T) {
