@@ -128,7 +128,7 @@ type message struct {
 }
 
 func (m *message) appendTo(b *record.Builder, now int64) {
-	meta := record.Meta{Priority: uint8(m.priority), Grouped: m.grouped, Expiration: m.expires, DeliveryTime: m.due, ClientID: m.client, Kind: record.BodyText, ID: "ID:" + m.body}
+	meta := record.Meta{Priority: uint8(m.priority), Grouped: m.grouped, Expiration: m.expires, DeliveryTime: m.due, ClientID: m.client, Kind: record.BodyText, ID: "ID:" + m.body[:min(len(m.body), 20)]}
 	switch m.priority {
 	case 0:
 		meta.Priority = 4

@@ -473,11 +473,11 @@ func (l *lane) shrink() {
 		list := &l.ready.lists[p]
 		for i := list.head; i < len(list.items); i++ {
 			c := list.items[i].chunk
-			if cap(c.buf) != readBytes || len(c.buf) >= readBytes/2 {
+			if cap(c.buf) < readBytes || len(c.buf) >= cap(c.buf)/2 {
 				continue
 			}
 			small := append(make([]byte, 0, len(c.buf)), c.buf...)
-			l.ready.bytes -= int64(readBytes - cap(small))
+			l.ready.bytes -= int64(cap(c.buf) - cap(small))
 			chunks.Put(&chunk{buf: c.buf[:0]})
 			c.buf = small
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -647,9 +648,10 @@ func TestRejectRetries(t *testing.T) {
 		defer r.close()
 		v := r.view(r.destination("q"))
 		defer v.Close()
-		fail := true
+		var fail atomic.Bool
+		fail.Store(true)
 		r.find = func(string) error {
-			if fail {
+			if fail.Load() {
 				return errTest
 			}
 			return nil
@@ -666,9 +668,7 @@ func TestRejectRetries(t *testing.T) {
 		if st := v.Stats(); st.Moving != 1 || s.pending() != 0 {
 			t.Errorf("stats %+v", st)
 		}
-		r.mu.Lock()
-		fail = false
-		r.mu.Unlock()
+		fail.Store(false)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if st := v.Stats(); st.DeadLettered != 1 || st.Moving != 0 {

@@ -24,9 +24,10 @@ type chunk struct {
 
 var chunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, 0, readBytes)} }}
 
-// free gives the chunk back. One that had to grow is left to the collector.
+// free gives the chunk back, unless it is small, or had to grow for an
+// unusually large batch.
 func (c *chunk) free() {
-	if cap(c.buf) == readBytes {
+	if n := cap(c.buf); n >= readBytes && n <= windowBytes/4 {
 		c.buf, c.runs = c.buf[:0], 0
 		chunks.Put(c)
 	}
