@@ -146,11 +146,15 @@ func writeCheckpoint(fsys FS, p []byte) error {
 		if err := replaceFile(fsys, name, p, true); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
+		if err := fsys.SyncDir("."); err != nil {
+			return &syncError{fmt.Errorf("%s: %w", name, err)}
+		}
 	}
 	return nil
 }
 
-// replaceFile writes a file beside the old one and renames it over it.
+// replaceFile writes a file beside the old one, syncs it if it is not one that can be made again, and renames it over the
+// old one. The caller syncs the directory.
 func replaceFile(fsys FS, name string, p []byte, durable bool) error {
 	temporary := name + ".tmp"
 	f, err := fsys.OpenFile(temporary, true)
@@ -168,13 +172,7 @@ func replaceFile(fsys FS, name string, p []byte, durable bool) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := fsys.Rename(temporary, name); err != nil || !durable {
-		return err
-	}
-	if err := fsys.SyncDir(parentOf(name)); err != nil {
-		return &syncError{err}
-	}
-	return nil
+	return fsys.Rename(temporary, name)
 }
 
 // readCheckpoint returns the newer of the two copies that can be read, nil if there was never one. It reports the other

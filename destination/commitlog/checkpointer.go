@@ -182,7 +182,7 @@ func (s *Store) writeSnapshot(shot snapshot) error {
 func (s *Store) syncDirty(dirty []dirtySegment) error {
 	dirs := map[string]bool{}
 	for _, d := range dirty {
-		isNew, err := d.log.saveSidecars()
+		renamed, isNew, err := d.log.saveSidecars()
 		if errors.Is(err, fs.ErrNotExist) && d.log.isDeleted() {
 			continue
 		}
@@ -192,7 +192,7 @@ func (s *Store) syncDirty(dirty []dirtySegment) error {
 		if isNew {
 			dirs[parentOf(d.log.dir)] = true
 		}
-		if isNew || d.fresh {
+		if renamed || d.fresh {
 			dirs[d.log.dir] = true
 		}
 	}
@@ -246,30 +246,28 @@ func (l *Log) syncSegment(s *segment) error {
 	return nil
 }
 
-// saveSidecars writes what belongs to the log beside its segments. isNew means that its directory is not durable yet.
-func (l *Log) saveSidecars() (isNew bool, err error) {
+// saveSidecars writes what belongs to the log beside its segments. renamed means that a file's name in the log's directory is
+// not durable yet, isNew that the directory's own is not.
+func (l *Log) saveSidecars() (renamed, isNew bool, err error) {
 	l.files.Lock()
 	defer l.files.Unlock()
 	if l.isDeleted() { // its directory may be another log's by now
-		return false, nil
+		return false, false, nil
 	}
 	if l.indexed != nil {
 		if err := l.indexes.save(l.store.cache, l.indexed); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	if err := l.saveEpochs(); err != nil {
-		return false, err
-	}
-	if l.aside.metadata {
-		return false, nil
+	if renamed, err = l.saveEpochs(); err != nil || l.aside.metadata {
+		return renamed, false, err
 	}
 	// That the file exists shows that the log's creation is durable in the journal: see adopt.
 	if err := replaceFile(l.store.fs, l.dir+"/partition.metadata", partitionMetadata(l.id), true); err != nil {
-		return false, err
+		return false, false, err
 	}
 	l.aside.metadata = true
-	return true, nil
+	return true, true, nil
 }
 
 // finish writes the last checkpoint, when no goroutine is left: the journal behind it is empty.

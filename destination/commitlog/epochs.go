@@ -79,19 +79,20 @@ func parseEpochs(p []byte) []EpochStart {
 	return list
 }
 
-func (l *Log) saveEpochs() error {
+// saveEpochs writes the file if it has changed, which is once in a start and after truncations.
+func (l *Log) saveEpochs() (renamed bool, err error) {
 	if !l.aside.epochsDirty {
-		return nil
+		return false, nil
 	}
 	p := fmt.Appendf(nil, "0\n%d\n", len(l.aside.epochs))
 	for _, e := range l.aside.epochs {
 		p = fmt.Appendf(p, "%d %d\n", e.Epoch, e.Offset)
 	}
-	if err := replaceFile(l.store.fs, l.dir+"/"+epochsName, p, false); err != nil {
-		return err
+	if err := replaceFile(l.store.fs, l.dir+"/"+epochsName, p, true); err != nil {
+		return false, err
 	}
 	l.aside.epochsDirty = false
-	return nil
+	return true, nil
 }
 
 // cutEpochsFrom forgets epochs that begin at or above an offset.

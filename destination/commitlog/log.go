@@ -237,8 +237,8 @@ func (s *Store) checkpointAdopted(l *Log, segments []*segment) error {
 	known := func() {
 		l.w.known = true
 		for _, seg := range segments {
-			seg.dirty = true
-			s.dirty = append(s.dirty, dirtySegment{log: l, segment: seg, fresh: true})
+			seg.dirty, seg.fresh = true, true
+			s.dirty = append(s.dirty, dirtySegment{log: l, segment: seg})
 		}
 	}
 	if !s.disk.ask(known) {

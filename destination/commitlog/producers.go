@@ -170,7 +170,7 @@ func (l *Log) snapshots() ([]int64, error) {
 	return offsets, nil
 }
 
-// keptSnapshots is how many snapshots stay; older ones help nobody, because the newest valid one is read.
+// keptSnapshots is how many snapshots stay: the newest valid one is read, and the newest is not synced.
 const keptSnapshots = 2
 
 // saveProducers writes a snapshot at an offset, if there is any producer, and removes older ones. files is held.

@@ -355,7 +355,6 @@ func (l *Log) adopt() error {
 		} else if err != nil {
 			return err
 		}
-		l.aside.metadata = true
 	}
 	for _, base := range bases {
 		s := &segment{dir: l.dir, base: base, maxTimestamp: unknownTimestamp}
