@@ -147,13 +147,14 @@ func (b *Broker) AlterDestination(ctx context.Context, name string, settings map
 	if err != nil {
 		return destination.Info{}, fmt.Errorf("alter %q: %w", name, err)
 	}
-	if e.view != nil {
-		err = e.view.Reconfigure(changed)
-	}
-	err = errors.Join(err, b.topics.Reconfigure(changed))
+	// First where new subscriptions look, then those that there are.
 	b.mu.Lock()
 	e.d = changed
 	b.mu.Unlock()
+	err = b.topics.Reconfigure(changed)
+	if e.view != nil {
+		err = errors.Join(err, e.view.Reconfigure(changed))
+	}
 	if err != nil {
 		return destination.Info{}, fmt.Errorf("alter %q: %w", name, err)
 	}

@@ -141,7 +141,7 @@ func (b *Broker) openState() error {
 		Now: b.o.Now, DeadLetter: b.deadLetter, Logger: b.o.Logger,
 	}
 	b.topics = topic.NewRegistry(topic.Options{
-		Store: subscriptionStore{b.metadata}, Deps: b.deps, Now: b.o.Now, Exists: b.exists,
+		Store: subscriptionStore{b.metadata}, Deps: b.deps, Now: b.o.Now, Current: b.current,
 		CompileSelector: b.o.CompileSelector, Logger: b.o.Logger,
 	})
 	internal := &destination.Destination{

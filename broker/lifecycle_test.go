@@ -313,6 +313,27 @@ func TestSubscriptionsOverRestarts(t *testing.T) {
 	r.is(r.b.DeleteSubscription(ctx, topic.Query{ClientID: "desk", Name: "d"}), destination.ErrNotFound)
 }
 
+// A subscription that is opened with what was resolved before a change follows
+// the change all the same.
+func TestSubscribeAfterAlter(t *testing.T) {
+	r := newRig(t)
+	old, err := r.b.Destination(ctx, "news", destination.KindTopic)
+	r.must(err)
+	_, err = r.b.AlterDestination(ctx, "news", map[string]string{"partitions": "2"})
+	r.must(err)
+	sub, release, err := r.b.Subscribe(ctx, old, topic.Spec{Kind: topic.Temporary})
+	r.must(err)
+	defer release()
+	k := r.consume(sub.View)
+	if len(sub.Topic.Partitions) != 2 {
+		t.Fatalf("%d partitions", len(sub.Topic.Partitions))
+	}
+	_, err = sub.Topic.Partitions[1].Append(batch(t, "on the new one"), nil)
+	r.must(err)
+	k.gets("on the new one")
+	k.close()
+}
+
 func TestAlter(t *testing.T) {
 	r := newRig(t)
 	r.put("orders", "one")

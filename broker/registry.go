@@ -189,12 +189,14 @@ func newID() (id [16]byte) {
 	return id
 }
 
-// exists is what topics ask, with their lock held.
-func (b *Broker) exists(id [16]byte) bool {
+// current is what topics ask, with their lock held.
+func (b *Broker) current(id [16]byte) *destination.Destination {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	e := b.byID[id]
-	return e != nil && e.d != nil
+	if e := b.byID[id]; e != nil {
+		return e.d
+	}
+	return nil
 }
 
 // Queue returns the queue view of d, which opens with its first use:

@@ -197,7 +197,7 @@ func (r *Registry) find(q Query) (*entry, error) {
 
 // DeleteTopic deletes a topic's subscriptions together with the topic: forget
 // is called with the ids of the durable ones, removes them and the topic from
-// where they are remembered, and when it returns Exists must say so. With
+// where they are remembered, and when it returns Current must say so. With
 // consumers it is ErrConflict, unless force is set: then they are closed.
 // Nothing can be opened on the topic meanwhile.
 func (r *Registry) DeleteTopic(d *destination.Destination, force bool, forget func(ids []string) error) error {

@@ -41,9 +41,9 @@ type Options struct {
 	Store Store
 	Deps  queue.Deps // what views are opened with
 	Now   func() time.Time
-	// Exists says whether a topic is still there. It is called with the
-	// registry locked.
-	Exists func(id [16]byte) bool
+	// Current returns a topic as it is now, or nil if it is gone. It is called
+	// with the registry locked.
+	Current func(id [16]byte) *destination.Destination
 	// CompileSelector makes a selector of its text, ErrBadSelector; nil
 	// refuses all with ErrUnsupported.
 	CompileSelector func(text string) (queue.Selector, error)
@@ -156,9 +156,12 @@ func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fre
 	if r.closed {
 		return nil, nil, false, fmt.Errorf("broker %w", destination.ErrClosed)
 	}
-	if _, gone := r.closing[d.ID]; gone || !r.o.Exists(d.ID) {
+	// The caller's d may be older than the topic's last change.
+	current := r.o.Current(d.ID)
+	if _, gone := r.closing[d.ID]; gone || current == nil {
 		return nil, nil, false, fmt.Errorf("%w: %q has been deleted", destination.ErrNotFound, d.Name)
 	}
+	d = current
 	if s.Kind != Temporary {
 		old = r.named[s.name()]
 	}

@@ -89,13 +89,13 @@ func (r *rig) start(topics []string) {
 	r.registry = NewRegistry(Options{
 		Store: r.memory, Now: time.Now,
 		Deps: queue.Deps{State: r.state, Dispatcher: r.work},
-		Exists: func(id [16]byte) bool {
+		Current: func(id [16]byte) *destination.Destination {
 			for _, d := range r.topics {
 				if d.ID == id {
-					return true
+					return d
 				}
 			}
-			return false
+			return nil
 		},
 		CompileSelector: func(text string) (queue.Selector, error) {
 			if strings.HasPrefix(text, "bad") {
