@@ -56,8 +56,11 @@ func TestKind(t *testing.T) {
 
 func TestDeadLetterName(t *testing.T) {
 	for _, c := range []struct{ name, setting, want string }{
-		{"orders", "", "DLQ.orders"}, {"orders", None, ""}, {"orders", "dead", "dead"},
-		{"DLQ.orders", "", ""}, {"DLQ.orders", "dead", "dead"},
+		{"orders", "", "DLQ.orders"},
+		{"orders", None, ""},
+		{"orders", "dead", "dead"},
+		{"DLQ.orders", "", ""},
+		{"DLQ.orders", "dead", "dead"},
 	} {
 		d := Destination{Name: c.name, Settings: Settings{DeadLetter: c.setting}}
 		if got := d.DeadLetterName(); got != c.want {

@@ -183,8 +183,16 @@ var sizeUnits = [...]struct {
 	suffix string
 	bytes  int64
 }{
-	{"KiB", kib}, {"MiB", mib}, {"GiB", gib}, {"TiB", gib << 10},
-	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
+	{"KiB", kib},
+	{"MiB", mib},
+	{"GiB", gib},
+	{"TiB", gib << 10},
+	{"KB", 1e3},
+	{"MB", 1e6},
+	{"GB", 1e9},
+	{"TB", 1e12},
+	{"B", 1},
+	{"", 1},
 }
 
 // parseBytes takes a size as a number of bytes or with a unit, "64MiB", "1GB".

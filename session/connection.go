@@ -283,7 +283,8 @@ func (c *Connection) Unsubscribe(ctx context.Context, name string, shared bool) 
 // Browse reads what waits in a queue without taking it, as queue.View.Browse
 // does.
 func (c *Connection) Browse(ctx context.Context, name, selector string, after queue.Position, max int,
-	fn func(partition int32, b record.Batch, states []queue.State) error) (next queue.Position, more bool, err error) {
+	fn func(partition int32, b record.Batch, states []queue.State) error,
+) (next queue.Position, more bool, err error) {
 	compiled, err := c.compile(selector)
 	if err != nil {
 		return nil, false, err

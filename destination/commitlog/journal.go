@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -298,5 +297,3 @@ type journalMark struct {
 	sequence uint64
 	synced   uint64
 }
-
-const noUse = math.MaxUint64

@@ -119,8 +119,14 @@ func TestOffsetForTime(t *testing.T) {
 		put(t, l, built(int64(1000+10*i), "a", "1", "b", "2")) // 1000+10i and 1001+10i
 	}
 	for _, c := range []struct{ ms, offset, timestamp int64 }{
-		{0, 0, 1000}, {1000, 0, 1000}, {1001, 1, 1001}, {1002, 2, 1010}, {1500, 100, 1500}, {1501, 101, 1501},
-		{2991, 399, 2991}, {2992, -1, -1},
+		{0, 0, 1000},
+		{1000, 0, 1000},
+		{1001, 1, 1001},
+		{1002, 2, 1010},
+		{1500, 100, 1500},
+		{1501, 101, 1501},
+		{2991, 399, 2991},
+		{2992, -1, -1},
 	} {
 		offset, timestamp, err := l.OffsetForTime(c.ms)
 		if err != nil || offset != c.offset || timestamp != c.timestamp {

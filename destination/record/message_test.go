@@ -247,9 +247,15 @@ func TestNoBodyIsNoTombstone(t *testing.T) {
 func TestForeignRecord(t *testing.T) {
 	var w Builder
 	w.Append(99, []byte("k"), nil, []Header{
-		{"traceparent", []byte("00-ab-cd-01")}, {"binary", []byte{0xfe}}, {"null", nil},
-		{"twice", []byte("1")}, {"twice", []byte("2")},
-		{"", []byte("x")}, {"JMSXGroupID", []byte("x")}, {"polylog.other", []byte("x")}, {"\xff", []byte("x")},
+		{"traceparent", []byte("00-ab-cd-01")},
+		{"binary", []byte{0xfe}},
+		{"null", nil},
+		{"twice", []byte("1")},
+		{"twice", []byte("2")},
+		{"", []byte("x")},
+		{"JMSXGroupID", []byte("x")},
+		{"polylog.other", []byte("x")},
+		{"\xff", []byte("x")},
 	})
 	m := Message{Meta: Meta{ID: "old", Priority: 1}, Properties: map[string]any{"old": "x"}, Partition: 3}
 	if err := DecodeMessage(first(t, w.Batch()), &m); err != nil {

@@ -226,12 +226,11 @@ func serve(ctx context.Context, sub *polylog.Subscription[registration], s *serv
 		if err != nil {
 			return
 		}
-		if err := s.call(ctx, d.Value); err != nil {
-			err = d.Release(ctx, 50*time.Millisecond)
-		} else {
-			err = d.Ack(ctx)
+		settle := d.Ack
+		if s.call(ctx, d.Value) != nil {
+			settle = func(ctx context.Context) error { return d.Release(ctx, 50*time.Millisecond) }
 		}
-		if err != nil && ctx.Err() == nil {
+		if err := settle(ctx); err != nil && ctx.Err() == nil {
 			log.Printf("%s: %v", s.name, err)
 		}
 	}

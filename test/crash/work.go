@@ -162,7 +162,8 @@ func drainQueue(ctx context.Context, c *polylog.Connection, name string, arrived
 			return err
 		}
 	}
-	return fmt.Errorf("%s is not empty after a minute", name)
+	info, err := c.Admin().Describe(ctx, name)
+	return errors.Join(err, fmt.Errorf("%s is not empty after a minute: %+v %+v", name, info.Partitions, info.Queue))
 }
 
 // takeAll takes until nothing has come for a while.

@@ -50,7 +50,6 @@ type browsed struct {
 	native.Browsed
 	payload []byte
 	after   queue.Position // behind what is in the page
-	reader  record.Reader
 }
 
 func (p *browsed) add(partition int32, b record.Batch, states []queue.State) error {

@@ -187,8 +187,12 @@ func TestHostileSpans(t *testing.T) {
 	p.subscribe(1, 1, "q")
 	m := p.messages(1)[0]
 	for _, s := range []native.Span{
-		{Count: 0}, {Count: 1 << 40}, {Count: 1, Partition: 1 << 40}, {Count: 1, Offset: -1},
-		{Count: 10, Offset: 1<<63 - 5}, {Count: 10, Acquisition: 1<<64 - 5},
+		{Count: 0},
+		{Count: 1 << 40},
+		{Count: 1, Partition: 1 << 40},
+		{Count: 1, Offset: -1},
+		{Count: 10, Offset: 1<<63 - 5},
+		{Count: 10, Acquisition: 1<<64 - 5},
 	} {
 		p.refused(native.CodeInvalid, &native.Settle{Request: 5, Consumer: 1, Spans: []native.Span{s}}, nil)
 	}
