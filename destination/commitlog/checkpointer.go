@@ -28,6 +28,9 @@ type snapshot struct {
 // syncAllAbove is the number of dirty segments from which on one syncfs is cheaper than a sync of each.
 const syncAllAbove = 128
 
+// checkpointAgain is how long after a checkpoint for which there was no room the next one is tried.
+const checkpointAgain = 500 * time.Millisecond
+
 // requestCheckpoint asks for one without waiting for it; one that is asked for already will do.
 func (s *Store) requestCheckpoint() {
 	select {
@@ -42,12 +45,14 @@ func (s *Store) checkpointer() {
 	ticker := time.NewTicker(s.options.CheckpointInterval)
 	defer ticker.Stop()
 	written := s.counters.journalBytes.Load()
+	var again <-chan time.Time // after one that found no room: the committer may be waiting for it
 	for {
 		var request checkpointRequest
 		select {
 		case <-s.stop:
 			return
 		case request = <-s.checkpoints:
+		case <-again:
 		case <-ticker.C:
 			if written == s.counters.journalBytes.Load() {
 				continue
@@ -57,6 +62,10 @@ func (s *Store) checkpointer() {
 		err := s.Err()
 		if err == nil {
 			err = s.checkpointNow()
+		}
+		again = nil
+		if errors.Is(err, ErrFull) {
+			again = time.After(checkpointAgain)
 		}
 		if request.done != nil {
 			request.done <- err

@@ -105,7 +105,7 @@ func (s *Store) commitLocked(ws []Write, w Waiter, lanes [2]bool, size int) erro
 		if i == waiting {
 			g.ops[len(g.ops)-1].waiter = w
 		}
-		ln.work.Signal()
+		ln.inserted()
 	}
 	return nil
 }

@@ -1,11 +1,15 @@
 package commitlog
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // lane carries operations from the appenders to one committer, in order. There are two: through the journal for logs on
 // disk, and past it for logs in memory, so that these do not wait for a sync.
 type lane struct {
 	maxBytes int
+	full     atomic.Bool // as many bytes are pending: changed with mu held
 
 	mu      sync.Mutex // guards the following; it is taken last of all locks
 	work    sync.Cond  // the committer waits for something to do
@@ -30,6 +34,9 @@ func newLane(o Options) *lane {
 
 // admit waits until less than the bound is pending. Several appenders may pass together, each with its one append.
 func (ln *lane) admit() error {
+	if !ln.full.Load() {
+		return nil // whoever inserts sees err
+	}
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	for ln.err == nil && len(ln.filling.buf) >= ln.maxBytes {
@@ -53,6 +60,7 @@ func (ln *lane) take() *group {
 		if len(ln.filling.ops) > 0 {
 			g := ln.filling
 			ln.filling, ln.spare = ln.spare, nil
+			ln.full.Store(false)
 			ln.room.Broadcast()
 			return g
 		}
@@ -126,6 +134,14 @@ func (ln *lane) close(err error) {
 	ln.work.Signal()
 	ln.mu.Unlock()
 	<-ln.done
+}
+
+// inserted wakes the committer after operations were put into filling. It is called with mu held.
+func (ln *lane) inserted() {
+	if len(ln.filling.buf) >= ln.maxBytes {
+		ln.full.Store(true)
+	}
+	ln.work.Signal()
 }
 
 func (ln *lane) pending() int {

@@ -122,7 +122,7 @@ func (l *Log) Append(batches []byte, w Waiter) (base int64, err error) {
 	g.entry(l.createSize()+operationHeader+len(batches), false)
 	o := l.append(g, batches)
 	o.waiter = w
-	ln.work.Signal()
+	ln.inserted()
 	return o.base, nil
 }
 
@@ -190,7 +190,7 @@ func (l *Log) change(kind opKind, offset int64, prepare func() error) error {
 		}
 		g.entry(operationHeader, kind == opTruncate)
 		g.add(l, kind, offset, nil).waiter = w
-		l.lane.work.Signal()
+		l.lane.inserted()
 	}
 	l.lane.mu.Unlock()
 	l.mu.Unlock()

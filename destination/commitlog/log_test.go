@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/polylog-mq/polylog/destination/record"
 )
@@ -451,6 +452,9 @@ func TestManyLogs(t *testing.T) {
 	o := small()
 	o.MaxOpenFiles = 50
 	s := open(t, fsys, o)
+	if n := unsafe.Sizeof(Log{}) + unsafe.Sizeof(Config{}); n > 1024 {
+		t.Errorf("%d bytes for each log", n)
+	}
 	const count = 10_000
 	for i := range 300 {
 		put(t, openLog(t, s, i, Config{}), batchOf(fmt.Sprint(i), 1, 1))
@@ -512,7 +516,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("read at %d: %v", offset, err)
 		}
 	}
-	for _, dir := range []string{"", ".", "..", "../x", "/x", "a/../../b"} {
+	for _, dir := range []string{"", ".", "..", "../x", "/x", "a/../../b", "journal", "damaged/x", "a-delete"} {
 		if _, err := s.OpenLog(logID(9), dir, Config{}); err == nil {
 			t.Errorf("directory %q", dir)
 		}

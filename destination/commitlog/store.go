@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,8 +128,9 @@ func (s *Store) start() {
 func (s *Store) OpenLog(id LogID, dir string, c Config) (*Log, error) {
 	c = c.withDefaults()
 	dir = path.Clean(dir)
-	if !fs.ValidPath(dir) || dir == "." {
-		return nil, fmt.Errorf("commitlog: %q is no directory within the data directory", dir)
+	first, _, _ := strings.Cut(dir, "/")
+	if !fs.ValidPath(dir) || dir == "." || first == journalDir || first == damagedDir || strings.HasSuffix(dir, deletedSuffix) {
+		return nil, fmt.Errorf("commitlog: %q is no directory for a log within the data directory", dir)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"sort"
 	"strconv"
 	"sync/atomic"
 )
@@ -44,7 +46,7 @@ func (l *Log) removeBelow(offset int64) (removed int64, err error) {
 		err = errors.Join(err, l.removeSegment(l.segments[n]))
 		n++
 	}
-	l.segments = append([]*segment(nil), l.segments[n:]...)
+	l.segments = slices.Clone(l.segments[n:])
 	l.hints.clear()
 	return removed, errors.Join(err, l.cutEpochsBelow(offset))
 }
@@ -108,14 +110,10 @@ func (l *Log) truncate(offset int64) error {
 	}
 	l.cuts++
 	l.hints.clear()
-	for n := len(l.segments); n > 0 && l.segments[n-1].base >= offset; n-- {
-		s := l.segments[n-1]
-		l.segments = l.segments[:n-1]
-		if err := l.removeSegment(s); err != nil {
-			return err
-		}
+	below := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base >= offset })
+	if err := l.dropSegments(below); err != nil {
+		return err
 	}
-	l.segments = append([]*segment(nil), l.segments...)
 	l.w.end, l.w.base, l.w.size, l.w.room = offset, -1, 0, 0
 	if n := len(l.segments); n > 0 {
 		if err := l.cutSegment(l.segments[n-1], offset); err != nil {

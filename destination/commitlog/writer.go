@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 	"syscall"
 
 	"github.com/polylog-mq/polylog/destination/record"
@@ -44,12 +45,7 @@ func (l *Log) mark() mark {
 func (l *Log) undo(m mark) error {
 	l.files.Lock()
 	defer l.files.Unlock()
-	var errs error
-	for len(l.segments) > m.segments {
-		s := l.segments[len(l.segments)-1]
-		l.segments = l.segments[:len(l.segments)-1]
-		errs = errors.Join(errs, l.removeSegment(s))
-	}
+	errs := l.dropSegments(m.segments)
 	w := &l.w
 	w.end, w.base, w.size, w.room, w.first, w.known = m.end, m.base, m.size, m.room, m.first, m.known
 	if n := len(l.segments); n > 0 {
@@ -58,16 +54,25 @@ func (l *Log) undo(m mark) error {
 	return errs
 }
 
+// dropSegments removes all but the first n segments. It leaves the old list alone: a reader may have it. files is held.
+func (l *Log) dropSegments(n int) error {
+	gone := l.segments[n:]
+	if len(gone) == 0 {
+		return nil
+	}
+	l.segments = slices.Clone(l.segments[:n])
+	var errs error
+	for _, s := range slices.Backward(gone) {
+		errs = errors.Join(errs, l.removeSegment(s))
+	}
+	return errs
+}
+
 // unaccept goes back to before an append that was the last one accepted. A segment that it began stays, empty.
 func (l *Log) unaccept(o *op) error {
 	l.files.Lock()
 	defer l.files.Unlock()
-	var errs error
-	for n := len(l.segments); l.segments[n-1] != o.segment; n-- {
-		s := l.segments[n-1]
-		l.segments = l.segments[:n-1]
-		errs = errors.Join(errs, l.removeSegment(s))
-	}
+	errs := l.dropSegments(slices.Index(l.segments, o.segment) + 1)
 	l.w.end, l.w.base, l.w.size, l.w.room = o.base, o.segment.base, o.position, 0
 	o.segment.size = o.position
 	return errs
