@@ -59,8 +59,9 @@ func (l *lane) giveBack(from, to int64) {
 	if from >= l.scan {
 		return
 	}
-	if l.consumer == nil && l.ready.records == 0 && len(l.back) == 0 {
-		// Nothing else is available below scan, so going back costs nothing.
+	if l.consumer == nil && l.ready.records == 0 && len(l.back) == 0 && to >= l.scan {
+		// Nothing else is available below scan, and nothing lies between, so
+		// going back costs nothing.
 		l.scan = from
 		return
 	}
@@ -130,6 +131,9 @@ func (l *lane) read(offset int64) *chunk {
 		var damaged *commitlog.DamagedError
 		switch {
 		case err == nil:
+			// There is nothing up to the end: a power cut took what a log in
+			// memory had, and it goes on behind what was seen of it.
+			l.missing(offset)
 			c.free()
 			return nil
 		case errors.As(err, &damaged):
@@ -241,6 +245,19 @@ func (l *lane) readBack(now int64) bool {
 	}
 	l.settleChunk(c)
 	return len(l.back) == 0 || l.back[0].from > before
+}
+
+// missing passes everything from offset up to stable, none of which is in the
+// log.
+func (l *lane) missing(offset int64) {
+	stable := l.p.stable
+	if offset >= stable {
+		return
+	}
+	l.p.cursor.Pass(offset, stable)
+	l.p.owe(l.p.v.now() + journalDelay.Milliseconds())
+	l.back.below(stable)
+	l.scan = max(l.scan, stable)
 }
 
 // passMissing passes what came back and is not in the log any more, below offset.
