@@ -98,8 +98,11 @@ func (s *offsetSet) spill() {
 		for from := r.from; from < r.to; {
 			high := from >> 32
 			end := min(r.to, (high+1)<<32)
-			s.chunk(high).AddRange(uint64(from-high<<32), uint64(end-high<<32))
-			from = end
+			// One by one: AddRange makes containers of runs, and the union of
+			// dust with one of those copies it whole each time.
+			for bits := s.chunk(high); from < end; from++ {
+				bits.Add(uint32(from))
+			}
 		}
 	}
 	s.ranges, s.limit = kept, len(kept)
