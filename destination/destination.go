@@ -3,6 +3,8 @@ package destination
 import (
 	"errors"
 	"fmt"
+
+	"github.com/polylog-mq/polylog/destination/record"
 )
 
 // MaxPartitions bounds the partitions of one destination.
@@ -98,40 +100,5 @@ func (d *Destination) isDeadLetter() bool {
 // its group, else by the session that sends it, so that what one session sends
 // keeps its order (Jakarta Messaging 3.1 §6.2.9).
 func (d *Destination) Route(key []byte, producer uint64) *Partition {
-	n := len(d.Partitions)
-	if n == 1 {
-		return d.Partitions[0]
-	}
-	if key != nil {
-		// As Kafka's default partitioner, so that both doors agree.
-		return d.Partitions[int(murmur2(key)&0x7fffffff)%n]
-	}
-	return d.Partitions[producer%uint64(n)]
-}
-
-// murmur2 is Kafka's: seed 0x9747b28c, little endian.
-func murmur2(data []byte) uint32 {
-	const m = 0x5bd1e995
-	h := uint32(0x9747b28c) ^ uint32(len(data))
-	for len(data) >= 4 {
-		k := uint32(data[0]) | uint32(data[1])<<8 | uint32(data[2])<<16 | uint32(data[3])<<24
-		k *= m
-		k ^= k >> 24
-		k *= m
-		h = h*m ^ k
-		data = data[4:]
-	}
-	switch len(data) {
-	case 3:
-		h ^= uint32(data[2]) << 16
-		fallthrough
-	case 2:
-		h ^= uint32(data[1]) << 8
-		fallthrough
-	case 1:
-		h = (h ^ uint32(data[0])) * m
-	}
-	h ^= h >> 13
-	h *= m
-	return h ^ h>>15
+	return d.Partitions[record.Partition(key, producer, len(d.Partitions))]
 }
