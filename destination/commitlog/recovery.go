@@ -123,6 +123,7 @@ func (s *Store) restart(old *checkpoint, r *replay) error {
 	for _, l := range s.logs {
 		if !l.memory {
 			l.next = l.w.end
+			l.w.run = 0 // the committer counts its runs from 1, as the replay has
 			l.publish()
 		}
 	}

@@ -111,8 +111,6 @@ func Open(fsys FS, o Options) (*Store, error) {
 func (s *Store) start() {
 	s.started = true
 	d := &committer{store: s, lane: s.disk, journal: s.journal, syncs: make(chan *journalFile), synced: make(chan error)}
-	// A log remembers the number of the run that touched it last, and the replay has numbered runs from 1.
-	d.count = 1 << 32
 	m := &committer{store: s, lane: s.memory}
 	go d.run()
 	go m.run()
