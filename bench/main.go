@@ -118,14 +118,26 @@ func measure(s settings, p peer, name string, work workload) (figures, error) {
 	}
 	defer srv.stop()
 	f := figures{}
-	before := srv.cpuSeconds()
+	before, mallocs, served := srv.cpuSeconds(), clientMallocs(), srv.mallocs()
 	messages, err := work(s, p, srv, f)
 	if err != nil {
 		return nil, err
 	}
+	f["client allocs"] = float64(clientMallocs()-mallocs) / float64(messages)
+	if srv.debug != "" {
+		f["server allocs"] = float64(srv.mallocs()-served) / float64(messages)
+	}
 	f["cpu s/M"] = (srv.cpuSeconds() - before) / float64(messages) * 1e6
 	f["RSS MB"] = float64(srv.peakBytes()) / 1e6
 	return f, nil
+}
+
+// clientMallocs is how many objects this process has allocated: the client's,
+// whose broker is another process.
+func clientMallocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }
 
 // figures are named results of one run.

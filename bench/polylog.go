@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +18,17 @@ type polylogPeer struct {
 }
 
 func (p polylogPeer) start(dir string) (*server, error) {
-	return child(dir, nil, p.binary, "serve", "--data", "DIR/data", "--native-listen", "ADDR")
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	debug := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	s, err := child(dir, nil, p.binary, "serve", "--data", "DIR/data", "--native-listen", "ADDR", "--debug-listen", debug)
+	if err != nil {
+		return nil, err
+	}
+	s.debug = debug
+	return s, nil
 }
 
 func (p polylogPeer) connect(s *server) (client, error) {

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +17,10 @@ import (
 
 // server is a broker that runs as a child process.
 type server struct {
-	cmd  *exec.Cmd
-	addr string
-	log  *os.File
+	cmd   *exec.Cmd
+	addr  string
+	debug string // where a Go server serves its profiles; empty: it does not
+	log   *os.File
 }
 
 // child starts a program that is to listen on a free loopback port, which
@@ -127,6 +130,27 @@ func (s *server) peakBytes() (sum int64) {
 		f.Close()
 	}
 	return sum
+}
+
+// mallocs is how many objects a Go server has allocated since its start, as its
+// heap profile says; 0 where there is none.
+func (s *server) mallocs() uint64 {
+	if s.debug == "" {
+		return 0
+	}
+	r, err := http.Get("http://" + s.debug + "/debug/pprof/heap?debug=1")
+	if err != nil {
+		return 0
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "\n# Mallocs = ")
+	number, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.ParseUint(strings.TrimSpace(number), 10, 64)
+	return n
 }
 
 func freePort() (int, error) {

@@ -37,7 +37,7 @@ func report(w io.Writer, results map[string]map[string][]figures, peers, works [
 			m := medians(rows[p])
 			fmt.Fprintf(t, "%s\t", p)
 			for _, c := range names {
-				cell := fmt.Sprintf("%.0f", m[c])
+				cell := format(m[c])
 				if b := base[c]; b > 0 && p != "polylog" && m[c] > 0 {
 					cell += fmt.Sprintf(" (%.2fx)", b/m[c])
 				}
@@ -48,6 +48,14 @@ func report(w io.Writer, results map[string]map[string][]figures, peers, works [
 		t.Flush()
 	}
 	fmt.Fprintln(w, "\nIn brackets: polylog's figure divided by this one, medians of the rounds.")
+}
+
+// format keeps two digits of what is small.
+func format(v float64) string {
+	if v < 10 {
+		return fmt.Sprintf("%.2g", v)
+	}
+	return fmt.Sprintf("%.0f", v)
 }
 
 func medians(runs []figures) figures {
