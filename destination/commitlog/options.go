@@ -59,7 +59,7 @@ type Config struct {
 // Waiter is told how an append ended.
 type Waiter interface {
 	// Committed is called once for each append, in the order of the appends, from a committer goroutine, after Stable has
-	// moved past it. It must not block nor call anything that waits for the store.
+	// moved past it. It must not block nor call anything that waits for the store: an Append does when much is pending.
 	Committed(err error)
 }
 
