@@ -34,7 +34,7 @@ func (activemqPeer) start(dir string) (*server, error) {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	return child(dir, nil, "bash", "-c", script, "activemq", "ADDR", config, dir)
+	return child(dir, nil, "bash", "-c", script, "activemq", "{addr}", config, dir)
 }
 
 func (activemqPeer) connect(s *server) (client, error) {

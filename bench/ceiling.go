@@ -32,7 +32,7 @@ func (p ceilingPeer) start(dir string) (*server, error) {
 	if p.sync {
 		mode = "sync"
 	}
-	return child(dir, nil, os.Args[0], "serve", "ceiling", "ADDR", "DIR", mode)
+	return child(dir, nil, os.Args[0], "serve", "ceiling", "{addr}", "{dir}", mode)
 }
 
 func (ceilingPeer) connect(s *server) (client, error) {

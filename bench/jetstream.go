@@ -24,7 +24,7 @@ func (p jetstreamPeer) start(dir string) (*server, error) {
 	if p.sync {
 		mode = "sync"
 	}
-	return child(dir, nil, os.Args[0], "serve", "jetstream", "ADDR", "DIR", mode)
+	return child(dir, nil, os.Args[0], "serve", "jetstream", "{addr}", "{dir}", mode)
 }
 
 func serveJetstream(addr, dir, mode string) {

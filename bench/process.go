@@ -21,18 +21,19 @@ type server struct {
 	addr  string
 	debug string // where a Go server serves its profiles; empty: it does not
 	log   *os.File
+	after func() // ends what the child has left behind; may be nil
 }
 
-// child starts a program that is to listen on a free loopback port, which
-// replaces ADDR, HOST and PORT in its arguments and environment, and waits
-// until the port answers.
+// child starts a program that is to listen on a free loopback port, and waits
+// until the port answers. {addr}, {port} and {dir} are filled in in its
+// arguments and environment.
 func child(dir string, env []string, name string, args ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	fill := strings.NewReplacer("ADDR", addr, "PORT", strconv.Itoa(port), "DIR", dir)
+	fill := strings.NewReplacer("{addr}", addr, "{port}", strconv.Itoa(port), "{dir}", dir)
 	for i := range args {
 		args[i] = fill.Replace(args[i])
 	}
@@ -76,6 +77,9 @@ func (s *server) stop() {
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	_ = s.cmd.Wait()
 	s.log.Close()
+	if s.after != nil {
+		s.after()
+	}
 }
 
 // pids are the processes of the child's group: a broker may be a script that

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,15 +32,16 @@ func (rabbitPeer) start(dir string) (*server, error) {
 		return nil, err
 	}
 	s, err := child(dir, []string{
-		"HOME=DIR", "RABBITMQ_NODENAME=bench@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT=PORT",
-		"RABBITMQ_MNESIA_BASE=DIR/data", "RABBITMQ_LOG_BASE=DIR/log", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins,
-		"RABBITMQ_CONF_ENV_FILE=DIR/none", "RABBITMQ_CONFIG_FILE=DIR/none",
+		"HOME={dir}", "RABBITMQ_NODENAME=bench@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT={port}",
+		"RABBITMQ_MNESIA_BASE={dir}/data", "RABBITMQ_LOG_BASE={dir}/log", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins,
+		"RABBITMQ_CONF_ENV_FILE={dir}/none", "RABBITMQ_CONFIG_FILE={dir}/none",
 		fmt.Sprintf("ERL_EPMD_PORT=%d", epmd), "ERL_EPMD_ADDRESS=127.0.0.1",
 		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", dist), "RABBITMQ_SERVER_START_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 	}, "/usr/lib/rabbitmq/bin/rabbitmq-server")
 	if err != nil {
 		return nil, err
 	}
+	s.after = func() { stopPortMapper(epmd) }
 	for range 100 { // the port answers before the broker does
 		if c, err := amqp.Dial("amqp://" + s.addr); err == nil {
 			c.Close()
@@ -47,6 +51,19 @@ func (rabbitPeer) start(dir string) (*server, error) {
 	}
 	s.stop()
 	return nil, fmt.Errorf("RabbitMQ does not take connections")
+}
+
+// stopPortMapper ends Erlang's port mapper, which outlives the broker; this one
+// is on a port of its own. It refuses until it has noticed that the broker is
+// gone.
+func stopPortMapper(port int) {
+	for range 50 {
+		out, _ := exec.Command("epmd", "-port", strconv.Itoa(port), "-kill").CombinedOutput()
+		if strings.HasPrefix(string(out), "Killed") {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 func (rabbitPeer) connect(s *server) (client, error) {
