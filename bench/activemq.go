@@ -7,10 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-stomp/stomp/v3"
-	"github.com/go-stomp/stomp/v3/frame"
 )
 
 // activemqPeer is ActiveMQ Classic from its Debian package over STOMP, its
@@ -102,7 +100,7 @@ func (k *stompConsumer) take(n int, each func([]byte)) error {
 	for range n {
 		select {
 		case <-k.stopped:
-			return nil
+			return k.flush()
 		case msg, ok := <-k.sub.C:
 			if !ok {
 				return fmt.Errorf("the subscription was closed")
@@ -116,15 +114,12 @@ func (k *stompConsumer) take(n int, each func([]byte)) error {
 			}
 		}
 	}
-	// A receipt comes after all that was sent before it has been taken.
-	done := make(chan error, 1)
-	go func() {
-		done <- k.sub.Unsubscribe(func(f *frame.Frame) error { f.Header.Set(frame.Receipt, "end"); return nil })
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(time.Minute):
-		return fmt.Errorf("the acknowledgements were not taken within a minute")
-	}
+	return k.flush()
+}
+
+// flush waits until the acknowledgements have been handled.
+func (k *stompConsumer) flush() error {
+	// The broker handles a connection's frames in order: a receipt for a send
+	// says that the acknowledgements before it have been handled.
+	return k.conn.Send("/queue/receipts", "text/plain", nil, stomp.SendOpt.Receipt)
 }
