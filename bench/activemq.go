@@ -117,9 +117,16 @@ func (k *stompConsumer) take(n int, each func([]byte)) error {
 	return k.flush()
 }
 
-// flush waits until the acknowledgements have been handled.
+// flush waits until the acknowledgements have been handled, and ends the
+// subscription.
 func (k *stompConsumer) flush() error {
+	go func() {
+		for range k.sub.C { // what comes too late must not block the connection
+		}
+	}()
 	// The broker handles a connection's frames in order: a receipt for a send
 	// says that the acknowledgements before it have been handled.
-	return k.conn.Send("/queue/receipts", "text/plain", nil, stomp.SendOpt.Receipt)
+	err := k.conn.Send("/queue/receipts", "text/plain", nil, stomp.SendOpt.Receipt)
+	go k.sub.Unsubscribe() // the library waits longer than the broker needs
+	return err
 }
