@@ -200,7 +200,7 @@ func (s *DeliveryState) makeState(id CursorID) *cursorState {
 	if st := s.states[id]; st != nil {
 		return st
 	}
-	st := &cursorState{owner: s, id: id, key: id.key(), first: s.log.End(), last: -1}
+	st := &cursorState{owner: s, id: id, key: id.key(), first: s.log.Stable(), last: -1}
 	st.snapshotAt.Store(-1)
 	st.stale.Store(true)
 	s.states[id] = st
@@ -299,8 +299,9 @@ func (st *cursorState) writeDelta(e *encoder, w commitlog.Waiter, also []commitl
 // st.mu is held.
 func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []commitlog.Write) error {
 	// The offset of the first part is not known before it is appended, and the
-	// committer may be faster than we are after; End is not above it.
-	at := st.owner.log.End()
+	// committer may be faster than we are after. Stable is not above it; End
+	// may be, if what is pending finds no room and gives its offsets back.
+	at := st.owner.log.Stable()
 	size, rest, limit := int64(len(e.value)), e.value, st.owner.partBytes
 	parts := (len(rest) + limit - 1) / limit
 	for i := range parts - 1 {

@@ -1,0 +1,91 @@
+package destination
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/destination/record"
+)
+
+// fillDisk lets segments of the delivery state take no more blocks.
+func (r *rig) fillDisk() {
+	r.fs.Inject(func(op commitlog.Op, name string) error {
+		if op == commitlog.OpPreallocate && strings.HasPrefix(name, DeliveryStateName) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+}
+
+func filler(records, size int) []byte {
+	var b record.Builder
+	key := (CursorID{Topic: [16]byte{99}}).key()
+	for range records {
+		b.Append(1, key, make([]byte, size), nil)
+	}
+	return b.Batch()
+}
+
+// gate is a waiter that keeps the committer until it is opened.
+type gate chan struct{}
+
+func (g gate) Committed(error) { <-g }
+
+// TestSnapshotBehindRefused shows that a trim keeps a snapshot that came to lie lower than the log's end was when it was
+// written, because what was pending there found no room (Q3).
+func TestSnapshotBehindRefused(t *testing.T) {
+	r := openRig(t, commitlog.NewMemFS())
+	busy, id := CursorID{Topic: [16]byte{8}}, CursorID{Topic: [16]byte{7}}
+	other := NewCursor(0)
+	r.journal(t, busy, other)
+	c := NewCursor(0)
+	first, _ := c.AcquireRange(0, 10, 1, 0)
+	if err := c.AcknowledgeRange(0, 10, first, 1); err != nil {
+		t.Fatal(err)
+	}
+
+	hold, refused := make(gate), newWaiter()
+	if _, err := r.state.log.Append(filler(1, 10), hold); err != nil {
+		t.Fatal(err)
+	}
+	r.fillDisk()
+	if _, err := r.state.log.Append(filler(50, 12<<10), refused); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	r.state.now = func() time.Time {
+		once.Do(func() { // between the look at the log's end and the append
+			close(hold)
+			if err := <-refused; !errors.Is(err, commitlog.ErrFull) {
+				t.Errorf("append without room: %v", err)
+			}
+		})
+		return time.Now()
+	}
+	r.journal(t, id, c)
+	r.fs.Inject(nil)
+
+	for range 60 {
+		other.Pass(other.Next(), other.Next()+1)
+		r.journal(t, busy, other)
+	}
+	r.state.state(busy).stale.Store(true)
+	r.journal(t, busy, other)
+	if err := r.state.trim(); err != nil {
+		t.Fatal(err)
+	}
+	r = r.reopen(t)
+	defer r.close(t)
+	found, ok := r.state.Cursor(id)
+	if !ok {
+		t.Fatal("the cursor is gone")
+	}
+	if err := same(c, found); err != nil {
+		t.Error(err)
+	}
+}
