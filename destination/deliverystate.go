@@ -1,6 +1,7 @@
 package destination
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -140,17 +141,26 @@ func (e *encoder) free() {
 // outcome is told how an append ended, and tells who waits for it.
 type outcome struct {
 	state      *cursorState
-	snapshotAt int64 // of the snapshot that this append completes, or -1
+	snapshotAt int64  // of the snapshot that this append completes, or -1
+	whole      *whole // of a snapshot that is appended in parts, else nil
 	waiter     commitlog.Waiter
 }
+
+// whole is shared by the parts of a snapshot, which are nothing if one of them
+// found no room. The committer has it to itself.
+type whole struct{ err error }
 
 var outcomes = sync.Pool{New: func() any { return new(outcome) }}
 
 // Committed is called by the log.
 func (o *outcome) Committed(err error) {
-	state, at, waiter := o.state, o.snapshotAt, o.waiter
+	state, at, whole, waiter := o.state, o.snapshotAt, o.whole, o.waiter
 	*o = outcome{}
 	outcomes.Put(o)
+	if whole != nil {
+		whole.err = cmp.Or(whole.err, err)
+		err = whole.err
+	}
 	if err != nil {
 		state.stale.Store(true)
 	} else if at >= 0 {
@@ -267,7 +277,7 @@ func (s *DeliveryState) Drop(id CursorID) error {
 	}
 	e := encoders.Get().(*encoder)
 	defer e.free()
-	if _, err := st.append(e, nil, -1, nil, nil); err != nil {
+	if _, err := st.append(e, nil, -1, nil, nil, nil); err != nil {
 		return fmt.Errorf("drop cursor %s: %w", id, err)
 	}
 	st.dropped = true
@@ -289,14 +299,14 @@ func (s *DeliveryState) Close() error {
 
 // writeDelta appends e.value as a delta. st.mu is held.
 func (st *cursorState) writeDelta(e *encoder, w commitlog.Waiter, also []commitlog.Write) error {
-	n, err := st.append(e, e.value, -1, w, also)
+	n, err := st.append(e, e.value, -1, nil, w, also)
 	st.deltaBytes += n
 	return err
 }
 
-// writeSnapshot appends e.value as a snapshot, in parts if it is long. Only
-// the last part makes it count, so that is the one that is atomic with also.
-// st.mu is held.
+// writeSnapshot appends e.value as a snapshot, in parts if it is long. With
+// also, all parts are in one commit, which bounds them: what is longer fails,
+// and the next snapshot without also helps. st.mu is held.
 func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []commitlog.Write) error {
 	// The offset of the first part is not known before it is appended, and the
 	// committer may be faster than we are after. Stable is not above it; End
@@ -304,10 +314,16 @@ func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []comm
 	at := st.owner.log.Stable()
 	size, rest, limit := int64(len(e.value)), e.value, st.owner.partBytes
 	parts := (len(rest) + limit - 1) / limit
+	var shared *whole
+	if parts > 1 {
+		shared = new(whole)
+	}
 	for i := range parts - 1 {
 		e.part = appendPart(e.part[:0], i, parts, rest[:limit])
 		rest = rest[limit:]
-		if _, err := st.append(e, e.part, -1, nil, nil); err != nil {
+		if len(also) > 0 {
+			e.writes = append(e.writes, commitlog.Write{Log: st.owner.log, Batches: slices.Clone(st.batch(e, e.part))})
+		} else if _, err := st.append(e, e.part, -1, shared, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -315,7 +331,7 @@ func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []comm
 		e.part = appendPart(e.part[:0], parts-1, parts, rest)
 		rest = e.part
 	}
-	if _, err := st.append(e, rest, at, w, also); err != nil {
+	if _, err := st.append(e, rest, at, shared, w, also); err != nil {
 		return err
 	}
 	st.owner.live.Add(size - st.snapshotBytes)
@@ -323,28 +339,36 @@ func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []comm
 	return nil
 }
 
-// append appends one record with value, nil to drop the cursor, and says how
-// many bytes that took. snapshotAt is where the snapshot begins that the record
-// completes, or -1. st.mu is held.
-func (st *cursorState) append(e *encoder, value []byte, snapshotAt int64, w commitlog.Waiter, also []commitlog.Write) (int64, error) {
-	s := st.owner
+// batch is one record with value, in e's memory.
+func (st *cursorState) batch(e *encoder, value []byte) []byte {
 	e.builder.Reset()
-	e.builder.Append(s.now().UnixMilli(), st.key, value, nil)
-	batch := e.builder.Batch()
+	e.builder.Append(st.owner.now().UnixMilli(), st.key, value, nil)
+	return e.builder.Batch()
+}
+
+// append appends one record with value, nil to drop the cursor, and says how
+// many bytes that took. With also, what is in e.writes goes before it.
+// snapshotAt is where the snapshot begins that the record completes, or -1, and
+// whole is what its parts share. st.mu is held.
+func (st *cursorState) append(e *encoder, value []byte, snapshotAt int64, whole *whole, w commitlog.Waiter, also []commitlog.Write) (int64, error) {
+	s := st.owner
+	batch := st.batch(e, value)
 	o := outcomes.Get().(*outcome)
-	*o = outcome{state: st, snapshotAt: snapshotAt, waiter: w}
+	*o = outcome{state: st, snapshotAt: snapshotAt, whole: whole, waiter: w}
 	var err error
 	var base int64
 	if len(also) == 0 {
 		base, err = s.log.Append(batch, o)
 	} else {
-		e.writes = append(append(e.writes[:0], also...), commitlog.Write{Log: s.log, Batches: batch})
+		parts := len(e.writes)
+		e.writes = append(append(e.writes, also...), commitlog.Write{Log: s.log, Batches: batch})
 		err = s.store.Commit(e.writes, o)
-		base = e.writes[len(also)].Base
+		base = e.writes[parts+len(also)].Base
 		for i := range also {
-			also[i].Base = e.writes[i].Base
+			also[i].Base = e.writes[parts+i].Base
 		}
 		clear(e.writes) // keep nobody's batches alive
+		e.writes = e.writes[:0]
 	}
 	if err != nil {
 		return 0, err

@@ -89,3 +89,70 @@ func TestSnapshotBehindRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRefusedPart shows that nobody is told that a snapshot is on disk of which a part found no room (Q3).
+func TestRefusedPart(t *testing.T) { testRefusedPart(t, false) }
+
+// TestRefusedPartOfMove shows that the message of a move is not at its new place either (Q6).
+func TestRefusedPartOfMove(t *testing.T) { testRefusedPart(t, true) }
+
+func testRefusedPart(t *testing.T, move bool) {
+	r := openRig(t, commitlog.NewMemFS())
+	r.state.partBytes = 100 << 10
+	id := CursorID{Topic: [16]byte{7}}
+	c := NewCursor(0)
+	r.journal(t, id, c)
+	before := r.state.state(id).snapshotAt.Load()
+	w := newWaiter()
+	if _, err := r.state.log.Append(filler(1, 850_000), w); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w; err != nil { // the segment has room for the first part, not for two
+		t.Fatal(err)
+	}
+	for i := range int64(20_000) {
+		c.HoldSend(2*i, 2*i+1, 1<<63+uint64(i))
+	}
+	if n := len(c.AppendSnapshot(nil)); n < 200<<10 || n > 280<<10 {
+		t.Fatalf("a snapshot of %d bytes is not three parts, the last of them small", n)
+	}
+
+	r.fillDisk()
+	part := 0
+	r.state.now = func() time.Time {
+		if part++; part == 3 {
+			for i := 0; i < 200 && r.store.Stats().Full == 0; i++ { // never, if the parts are one commit
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return time.Now()
+	}
+	r.state.state(id).stale.Store(true)
+	var also []commitlog.Write
+	if move {
+		also = append(also, commitlog.Write{Log: r.dead, Batches: deadLetter(1)})
+	}
+	if err := r.state.Journal(id, c, w, also...); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w; !errors.Is(err, commitlog.ErrFull) {
+		t.Errorf("told %v", err)
+	}
+	if at := r.state.state(id).snapshotAt.Load(); at != before {
+		t.Errorf("a trim would cut at %d, the last whole snapshot is at %d", at, before)
+	}
+	if n := r.dead.Stable(); n != 0 {
+		t.Errorf("%d messages at the new place", n)
+	}
+	r.fs.Inject(nil)
+	if err := errors.Join(r.state.Journal(id, c, w, also...), <-w); err != nil {
+		t.Fatal(err)
+	}
+	r = r.reopen(t)
+	defer r.close(t)
+	if found, _ := r.state.Cursor(id); found == nil {
+		t.Error("the cursor is gone")
+	} else if err := same(c, found); err != nil {
+		t.Error(err)
+	}
+}
