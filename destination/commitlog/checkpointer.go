@@ -175,8 +175,11 @@ func (l *Log) checkpointed() (checkpointedLog, bool) {
 	if l.memory {
 		return k, true
 	}
+	if !l.w.known { // whoever adopts the log may be writing the rest of w
+		return k, false
+	}
 	k.end, k.base, k.size = l.w.end, l.w.base, l.w.size
-	return k, l.w.known
+	return k, true
 }
 
 // writeSnapshot makes what the snapshot describes durable, and then the snapshot.

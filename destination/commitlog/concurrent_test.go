@@ -131,3 +131,35 @@ func follow(t *testing.T, l *Log, i, each int) {
 		}
 	}
 }
+
+// TestAdoptBesideCheckpoints is for the race detector.
+func TestAdoptBesideCheckpoints(t *testing.T) {
+	fsys := NewMemFS()
+	s := open(t, fsys, small())
+	done := make(chan error)
+	go func() {
+		var err error
+		for range 100 {
+			err = errors.Join(err, s.Checkpoint(context.Background()))
+		}
+		done <- err
+	}()
+	for i := range 30 {
+		l, err := s.OpenLog(LogID{Partition: int32(i)}, fmt.Sprintf("copied-%d", i), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.MkdirAll(l.Dir()); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(t, fsys, l.Dir()+"/partition.metadata", partitionMetadata(l.ID()))
+		overwrite(t, fsys, segmentName(l.Dir(), 0, extensions[kindLog]), batchOf("v", 1, 1))
+		if end := l.End(); end != 1 {
+			t.Errorf("end %d", end)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+}
