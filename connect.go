@@ -50,7 +50,7 @@ func parseAddress(address string, o *options) (hosts []string, err error) {
 		return nil, &Error{Code: native.CodeInvalid, Message: "the address is no URL such as polylog://localhost:7400"}
 	}
 	if u.Scheme != "polylog" {
-		return nil, &Error{Code: native.CodeInvalid, Message: fmt.Sprintf("the address begins with %q, not with \"polylog://\"", u.Scheme+"://")}
+		return nil, &Error{Code: native.CodeInvalid, Message: fmt.Sprintf("an address is \"polylog://HOST:PORT\", and this has the scheme %q", u.Scheme)}
 	}
 	if u.User != nil {
 		o.user = u.User.Username()

@@ -71,8 +71,9 @@ func WithProperty(name string, value any) PutOption {
 	return PutOption{set: putProperty, name: name, value: value}
 }
 
-// NonPersistent confirms the message once it is written, before it is on
-// disk: Jakarta Messaging 3.1 §7.7.
+// NonPersistent asks for confirmation once the message is written: Jakarta
+// Messaging 3.1 §7.7. A destination with durability=disk syncs first all the
+// same, because the sync is shared; durability=memory does not.
 func NonPersistent() PutOption { return PutOption{set: putNonPersistent} }
 
 // apply sets the options on m, whose Timestamp is the time of the send.

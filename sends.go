@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/polylog-mq/polylog/destination/record"
+	"github.com/polylog-mq/polylog/wire/native"
 )
 
 // sends is the sending half of a session: the batches that are open, those
@@ -63,7 +64,7 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 	}
 	size := p.size()
 	if n := len(p.message.Body); r.MaxMessage > 0 && uint64(n) > r.MaxMessage {
-		return Receipt{}, fmt.Errorf("%w: a message of %d bytes, the limit is %d", ErrTooLarge, n, r.MaxMessage)
+		return Receipt{}, &Error{Code: native.CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes, the destination takes %d (max.message.bytes)", n, r.MaxMessage)}
 	}
 	partition := int32(record.Partition(p.message.Key, s.s.producer, int(r.Partitions)))
 	if err := s.c.budget.take(ctx, int64(size), s.c.closed); err != nil {

@@ -45,7 +45,7 @@ func (r *run) benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "prefetch", Usage: "`N` messages a consumer holds ready", Value: 1000},
 			&cli.StringFlag{Name: "ack", Usage: "auto|client|dups-ok|individual: what acknowledges", Value: "individual"},
 			&cli.Float64Flag{Name: "rate", Usage: "`N` messages a second in all", DefaultText: "as fast as it goes"},
-			&cli.BoolFlag{Name: "non-persistent", Usage: "confirmed once written, before it is on disk", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "non-persistent", Usage: "ask for confirmation once it is written; a destination on disk syncs first all the same", DisableDefaultText: true},
 			&cli.StringSliceFlag{Name: "set", Aliases: []string{"s"}, Usage: "a setting of the queue as `NAME=VALUE`, any number of times"},
 		},
 		Action: r.configured(r.bench),

@@ -28,7 +28,7 @@ func sendFlags() []cli.Flag {
 		&cli.StringFlag{Name: "correlation-id", Usage: "JMSCorrelationID"},
 		&cli.StringFlag{Name: "type", Usage: "JMSType"},
 		&cli.StringFlag{Name: "reply-to", Usage: "JMSReplyTo, the name of a `QUEUE`"},
-		&cli.BoolFlag{Name: "non-persistent", Usage: "confirmed once written, before it is on disk", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "non-persistent", Usage: "ask for confirmation once it is written; a destination on disk syncs first all the same", DisableDefaultText: true},
 		&cli.Float64Flag{Name: "rate", Usage: "send no more than `N` messages a second", DefaultText: "as fast as it goes"},
 		&cli.IntFlag{Name: "repeat", Usage: "send each message `N` times", Value: 1},
 	}

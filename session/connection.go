@@ -275,7 +275,7 @@ func (c *Connection) Unsubscribe(ctx context.Context, name string, shared bool) 
 	}
 	clientID := c.ClientID()
 	if clientID == "" && !shared {
-		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection", ErrInvalid)
+		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection (polylog.WithClientID, or ?client-id= in the address)", ErrInvalid)
 	}
 	return c.broker.Unsubscribe(ctx, clientID, name, shared)
 }

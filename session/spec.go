@@ -32,7 +32,7 @@ func (s Spec) check(clientID string) error {
 		return fmt.Errorf("%w: %q names a subscription, but what was asked for has none", ErrInvalid, s.Name)
 	case s.Subscription == topic.Durable && clientID == "":
 		// Jakarta Messaging 3.1 §8.3.3; §8.3.4 makes it optional for shared ones.
-		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection", ErrInvalid)
+		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection (polylog.WithClientID, or ?client-id= in the address)", ErrInvalid)
 	case s.NoLocal && (s.Subscription == 0 || s.Subscription == topic.Shared || s.Subscription == topic.SharedDurable):
 		return fmt.Errorf("%w: noLocal is for unshared subscriptions", ErrInvalid)
 	case s.NoLocal && clientID == "":

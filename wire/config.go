@@ -36,7 +36,7 @@ func (c Config) Check() error {
 	if c.Insecure || (c.TLS != nil && c.Authenticated) || loopback(host) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s is not loopback; configure TLS and authentication, or permit it with --insecure", ErrInsecure, c.Address)
+	return fmt.Errorf("%w: %s is not loopback; without TLS and users, bind to 127.0.0.1, or permit it with --insecure", ErrInsecure, c.Address)
 }
 
 // loopback does not resolve names: what a name resolves to may change after
