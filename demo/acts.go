@@ -73,7 +73,7 @@ func (s *story) secondHalf(ctx context.Context) error {
 	for _, w := range workers {
 		w.stop()
 	}
-	s.say("all published; %d sends were in doubt and sent again under the same delivery id", s.ledger.count(doubted))
+	s.say("all published; %d sends were in doubt and sent again under the same delivery id", s.ledger.doubts())
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (s *story) insist(send func() error) error {
 		if !errors.Is(err, polylog.ErrInDoubt) {
 			return err
 		}
-		s.ledger.add(doubted)
+		s.ledger.doubt()
 	}
 }
 

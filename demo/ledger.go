@@ -17,19 +17,19 @@ const (
 	built                  // build orders acknowledged
 	dead                   // build orders rejected
 	unsure                 // build orders settled as the broker died: done, or to come again
-	doubted                // sends in doubt, sent again
+	entries                // how many kinds there are
 )
 
 // ledger is the story's own account, from what its services were told.
 type ledger struct {
 	mu      sync.Mutex
 	ids     map[entry]map[string]int // delivery ids, and how often each was noted
-	doubted int
+	doubted int // sends in doubt, sent again
 }
 
 func newLedger() *ledger {
 	l := &ledger{ids: map[entry]map[string]int{}}
-	for e := published; e < doubted; e++ {
+	for e := range entries {
 		l.ids[e] = map[string]int{}
 	}
 	return l
@@ -41,7 +41,8 @@ func (l *ledger) note(e entry, id string) {
 	l.ids[e][id]++
 }
 
-func (l *ledger) add(entry) {
+// doubt notes that a send was in doubt and is sent again.
+func (l *ledger) doubt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.doubted++
@@ -50,10 +51,13 @@ func (l *ledger) add(entry) {
 func (l *ledger) count(e entry) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e == doubted {
-		return l.doubted
-	}
 	return len(l.ids[e])
+}
+
+func (l *ledger) doubts() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubted
 }
 
 func (l *ledger) clear(e entry) {
