@@ -24,7 +24,7 @@ const (
 type ledger struct {
 	mu      sync.Mutex
 	ids     map[entry]map[string]int // delivery ids, and how often each was noted
-	doubted int // sends in doubt, sent again
+	doubted int                      // sends in doubt, sent again
 }
 
 func newLedger() *ledger {
