@@ -110,6 +110,9 @@ type cursorState struct {
 	// stale asks for a snapshot: an append has failed, so a delta is missing,
 	// or the trim wants to get rid of the old one.
 	stale atomic.Bool
+	// refused is why an append has failed that no snapshot has made up for
+	// yet. The committer has it to itself.
+	refused error
 
 	// mu keeps the order of this cursor's records that of its changes. It is
 	// held while records are copied into the log's buffer, never for a sync.
@@ -144,6 +147,7 @@ type outcome struct {
 	snapshotAt int64  // of the snapshot that this append completes, or -1
 	whole      *whole // of a snapshot that is appended in parts, else nil
 	waiter     commitlog.Waiter
+	before     bool // it has no change of its own: it answers for those before
 }
 
 // whole is shared by the parts of a snapshot, which are nothing if one of them
@@ -154,17 +158,22 @@ var outcomes = sync.Pool{New: func() any { return new(outcome) }}
 
 // Committed is called by the log.
 func (o *outcome) Committed(err error) {
-	state, at, whole, waiter := o.state, o.snapshotAt, o.whole, o.waiter
+	state, at, whole, waiter, before := o.state, o.snapshotAt, o.whole, o.waiter, o.before
 	*o = outcome{}
 	outcomes.Put(o)
 	if whole != nil {
 		whole.err = cmp.Or(whole.err, err)
 		err = whole.err
 	}
-	if err != nil {
+	switch {
+	case err != nil:
+		state.refused = err
 		state.stale.Store(true)
-	} else if at >= 0 {
+	case at >= 0:
+		state.refused = nil
 		state.snapshotAt.Store(at)
+	case before:
+		err = state.refused
 	}
 	if waiter != nil {
 		waiter.Committed(err)
@@ -247,12 +256,13 @@ func (s *DeliveryState) Journal(id CursorID, c *Cursor, w commitlog.Waiter, also
 		if w == nil && len(also) == 0 {
 			return nil
 		}
-		// w waits for what was journaled before, too.
+		// w waits for what was journaled before.
 		e.value = c.appendHeader(e.value[:0])
+		return s.result(st, st.writeDelta(e, outcome{waiter: w, before: true}, also))
 	default:
 		e.value = c.TakeDelta(e.value[:0])
+		return s.result(st, st.writeDelta(e, outcome{waiter: w}, also))
 	}
-	return s.result(st, st.writeDelta(e, w, also))
 }
 
 func (s *DeliveryState) result(st *cursorState, err error) error {
@@ -277,7 +287,7 @@ func (s *DeliveryState) Drop(id CursorID) error {
 	}
 	e := encoders.Get().(*encoder)
 	defer e.free()
-	if _, err := st.append(e, nil, -1, nil, nil, nil); err != nil {
+	if _, err := st.append(e, nil, outcome{snapshotAt: -1}, nil); err != nil {
 		return fmt.Errorf("drop cursor %s: %w", id, err)
 	}
 	st.dropped = true
@@ -298,8 +308,9 @@ func (s *DeliveryState) Close() error {
 }
 
 // writeDelta appends e.value as a delta. st.mu is held.
-func (st *cursorState) writeDelta(e *encoder, w commitlog.Waiter, also []commitlog.Write) error {
-	n, err := st.append(e, e.value, -1, nil, w, also)
+func (st *cursorState) writeDelta(e *encoder, o outcome, also []commitlog.Write) error {
+	o.snapshotAt = -1
+	n, err := st.append(e, e.value, o, also)
 	st.deltaBytes += n
 	return err
 }
@@ -323,7 +334,7 @@ func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []comm
 		rest = rest[limit:]
 		if len(also) > 0 {
 			e.writes = append(e.writes, commitlog.Write{Log: st.owner.log, Batches: slices.Clone(st.batch(e, e.part))})
-		} else if _, err := st.append(e, e.part, -1, shared, nil, nil); err != nil {
+		} else if _, err := st.append(e, e.part, outcome{snapshotAt: -1, whole: shared}, nil); err != nil {
 			return err
 		}
 	}
@@ -331,7 +342,7 @@ func (st *cursorState) writeSnapshot(e *encoder, w commitlog.Waiter, also []comm
 		e.part = appendPart(e.part[:0], parts-1, parts, rest)
 		rest = e.part
 	}
-	if _, err := st.append(e, rest, at, shared, w, also); err != nil {
+	if _, err := st.append(e, rest, outcome{snapshotAt: at, whole: shared, waiter: w}, also); err != nil {
 		return err
 	}
 	st.owner.live.Add(size - st.snapshotBytes)
@@ -347,14 +358,14 @@ func (st *cursorState) batch(e *encoder, value []byte) []byte {
 }
 
 // append appends one record with value, nil to drop the cursor, and says how
-// many bytes that took. With also, what is in e.writes goes before it.
-// snapshotAt is where the snapshot begins that the record completes, or -1, and
-// whole is what its parts share. st.mu is held.
-func (st *cursorState) append(e *encoder, value []byte, snapshotAt int64, whole *whole, w commitlog.Waiter, also []commitlog.Write) (int64, error) {
+// many bytes that took. told is told how it ended. With also, what is in
+// e.writes goes before it. st.mu is held.
+func (st *cursorState) append(e *encoder, value []byte, told outcome, also []commitlog.Write) (int64, error) {
 	s := st.owner
 	batch := st.batch(e, value)
 	o := outcomes.Get().(*outcome)
-	*o = outcome{state: st, snapshotAt: snapshotAt, whole: whole, waiter: w}
+	*o = told
+	o.state = st
 	var err error
 	var base int64
 	if len(also) == 0 {

@@ -156,3 +156,41 @@ func testRefusedPart(t *testing.T, move bool) {
 		t.Error(err)
 	}
 }
+
+// TestNothingNewBehindRefused shows that a Journal without a change of its own answers for the one before it that found no
+// room, and no longer once a snapshot has made up for it (Q3).
+func TestNothingNewBehindRefused(t *testing.T) {
+	r := openRig(t, commitlog.NewMemFS())
+	defer r.close(t)
+	id, c := CursorID{Topic: [16]byte{7}}, NewCursor(0)
+	r.journal(t, id, c)
+	hold, first, second := make(gate), newWaiter(), newWaiter()
+	if _, err := r.state.log.Append(filler(1, 10), hold); err != nil {
+		t.Fatal(err)
+	}
+	r.fillDisk()
+	huge := newWaiter()
+	if _, err := r.state.log.Append(filler(50, 12<<10), huge); err != nil { // the changes stand behind it
+		t.Fatal(err)
+	}
+	for i := range int64(20_000) {
+		c.HoldSend(2*i, 2*i+1, 1<<63+uint64(i))
+	}
+	if err := errors.Join(r.state.Journal(id, c, first), r.state.Journal(id, c, second)); err != nil {
+		t.Fatal(err)
+	}
+	close(hold)
+	<-huge
+	err := <-first
+	if !errors.Is(err, commitlog.ErrFull) {
+		t.Fatalf("a change without room: %v", err)
+	}
+	if err := <-second; !errors.Is(err, commitlog.ErrFull) {
+		t.Errorf("nothing new behind it: %v", err)
+	}
+	r.fs.Inject(nil)
+	r.journal(t, id, c)
+	if err := errors.Join(r.state.Journal(id, c, second), <-second); err != nil {
+		t.Errorf("after a snapshot: %v", err)
+	}
+}

@@ -384,7 +384,7 @@ func TestDeliveryStateParts(t *testing.T) {
 	st := r.state.state(CursorID{})
 	st.mu.Lock()
 	e := new(encoder)
-	if _, err := st.append(e, appendPart(nil, 0, 2, NewCursor(0).AppendSnapshot(nil)[:3]), -1, nil, nil, nil); err != nil {
+	if _, err := st.append(e, appendPart(nil, 0, 2, NewCursor(0).AppendSnapshot(nil)[:3]), outcome{snapshotAt: -1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	st.mu.Unlock()

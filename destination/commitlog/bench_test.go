@@ -85,8 +85,8 @@ func benchBare(b *testing.B, n int) {
 	}
 	defer func() { _ = f.Close() }()
 	const size = 64 << 20
-	for at := int64(0); at < size; at += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:], at); err != nil {
+	for at := int64(0); at < size; at += int64(len(zeroes)) {
+		if _, err := f.WriteAt(zeroes[:], at); err != nil {
 			b.Fatal(err)
 		}
 	}

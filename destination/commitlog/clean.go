@@ -18,7 +18,8 @@ const (
 
 // Clean rewrites closed segments without the records that keep refuses; offsets stay, and so do control batches. It looks
 // at segments that are wholly behind the last checkpoint; the record is valid only during the call. A segment of which
-// nothing stays is removed. Cleaning goes on while others append and read; it ends with ctx between two batches.
+// nothing stays is removed; one that is damaged stays as it is. Cleaning goes on while others append and read; it ends
+// with ctx between two batches.
 func (l *Log) Clean(ctx context.Context, keep func(r *record.Record) bool) error {
 	l.admin.Lock()
 	defer l.admin.Unlock()
@@ -27,7 +28,12 @@ func (l *Log) Clean(ctx context.Context, keep func(r *record.Record) bool) error
 		return err
 	}
 	for _, s := range segments {
-		if err := l.cleanSegment(ctx, s, keep); err != nil {
+		err := l.cleanSegment(ctx, s, keep)
+		if errors.Is(err, errNoBatch) || errors.Is(err, record.ErrCorrupt) {
+			l.store.logger.Warn("commitlog: a damaged segment is not cleaned", "segment", s.name(kindLog), "error", err)
+			continue // it stays whole, for a reader to set aside
+		}
+		if err != nil {
 			return fmt.Errorf("clean %s: %w", s.name(kindLog), err)
 		}
 	}
@@ -111,7 +117,7 @@ func (c *cleaning) copy(ctx context.Context, keep func(r *record.Record) bool) e
 			return err
 		}
 	}
-	// Where no batch starts the segment is damaged; it is left as it is, for a reader to set aside.
+	// Where no batch starts the segment is damaged.
 	return w.err
 }
 

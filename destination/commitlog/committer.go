@@ -198,6 +198,7 @@ func (c *committer) commitToDisk(g *group, entries []span) error {
 		return c.store.Err()
 	}
 	j.done(len(p), len(entries))
+	c.tellEarly(g.ops[entries[0].firstOp:entries[len(entries)-1].lastOp])
 	c.store.counters.journalBytes.Add(int64(len(p)))
 	concurrent := len(p) > inlineBytes
 	if concurrent {
@@ -288,7 +289,18 @@ func (c *committer) publish() {
 	}
 }
 
-// tell calls the waiters, in order. A run that failed takes them all with it.
+// tellEarly calls those who do not wait for the sync.
+func (c *committer) tellEarly(ops []op) {
+	for i := range ops {
+		if o := &ops[i]; o.early && o.kind == opAppend && o.waiter != nil {
+			w := o.waiter
+			o.waiter = nil
+			w.Committed(nil)
+		}
+	}
+}
+
+// tell calls the other waiters, in order. A run that failed takes them all with it.
 func (c *committer) tell(ops []op, err error) {
 	counters := &c.store.counters
 	waiters, appends, bytes := 0, 0, 0

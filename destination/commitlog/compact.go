@@ -2,7 +2,9 @@ package commitlog
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
+	"math"
 	"time"
 
 	"github.com/polylog-mq/polylog/destination/record"
@@ -39,6 +41,7 @@ func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) 
 	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	hash := func(key []byte) keyHash { return keyHash{maphash.Bytes(seeds[0], key), maphash.Bytes(seeds[1], key)} }
 	latest := map[keyHash]int64{}
+	var whole []*segment // the others are damaged, and stay as they are
 	for _, s := range old {
 		err := l.eachRecord(ctx, s, func(r *record.Record) {
 			if r.Key == nil {
@@ -49,12 +52,20 @@ func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) 
 				latest[k] = r.Offset
 			}
 		})
-		if err != nil {
+		switch {
+		case err == nil:
+			whole = append(whole, s)
+		case errors.Is(err, record.ErrCorrupt):
+			l.store.logger.Warn("commitlog: a damaged segment is not compacted", "segment", s.name(kindLog), "error", err)
+		default:
 			return err
 		}
 	}
 	horizon := now.UnixMilli() - l.config.Load().TombstoneAge.Milliseconds()
-	for _, s := range old {
+	if len(whole) < len(old) {
+		horizon = math.MinInt64 // a damaged segment may have values that a tombstone must go on to hide
+	}
+	for _, s := range whole {
 		err := l.cleanSegment(ctx, s, func(r *record.Record) bool {
 			if r.Key == nil {
 				return true
@@ -92,6 +103,9 @@ func (l *Log) eachRecord(ctx context.Context, s *segment, visit func(r *record.R
 			return err
 		}
 		b := record.Batch(p)
+		if !b.CRCValid() {
+			return errNoBatch
+		}
 		if b.IsControl() {
 			continue
 		}

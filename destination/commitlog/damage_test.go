@@ -8,6 +8,9 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/polylog-mq/polylog/destination/record"
 )
 
 // flip changes one bit of a file, durably.
@@ -342,4 +345,44 @@ func TestCheckpointFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestCleanPassesDamage shows that a damaged segment stays as it is and that those behind it are cleaned all the same.
+func TestCleanPassesDamage(t *testing.T) {
+	fsys := NewMemFS()
+	s := open(t, fsys, small())
+	l := openLog(t, s, 1, Config{SegmentBytes: 700})
+	for i := range 20 {
+		put(t, l, built(1000, fmt.Sprint(i%3), "v"+strings.Repeat("v", 50)))
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	before := l.Segments()
+	flip(t, fsys, segmentName(l.Dir(), before[1].Base, extensions[kindLog]), before[1].Bytes-5)
+	clean := map[string]func() error{
+		"compact": func() error { return l.Compact(context.Background(), 0, time.UnixMilli(1<<40)) },
+		"clean": func() error {
+			return l.Clean(context.Background(), func(r *record.Record) bool { return r.Offset == 0 })
+		},
+	}
+	for _, name := range []string{"compact", "clean"} {
+		if err := clean[name](); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var bytes int64
+		after := l.Segments()
+		for _, s := range after {
+			if s.Base == before[1].Base {
+				bytes = s.Bytes
+			}
+		}
+		if bytes != before[1].Bytes {
+			t.Errorf("%s: the damaged segment has %d bytes, before %d", name, bytes, before[1].Bytes)
+		}
+		if last := after[len(after)-2]; name == "clean" && last.Base > before[1].Base {
+			t.Errorf("%s left segment %d", name, last.Base)
+		}
+	}
+	closeStore(t, s)
 }

@@ -89,13 +89,9 @@ func (d *dirFS) SyncDir(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d *dirFS) SyncAll() error {
-	f, err := d.root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(syncFileSystem(f), f.Close())
-}
+// SyncAll goes by way of the lock's file, because that is open all the time: a failed write-back is told to files that were
+// open when it happened.
+func (d *dirFS) SyncAll() error { return syncFileSystem(d.lock) }
 
 func (d *dirFS) Close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
 

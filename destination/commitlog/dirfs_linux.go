@@ -2,7 +2,9 @@ package commitlog
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +22,25 @@ func syncData(f *os.File) error {
 	return retryInterrupted(func() error { return unix.Fdatasync(int(f.Fd())) })
 }
 
+// syncFileSystem is for Linux 5.8 and later; before, syncfs says nothing of failed write-backs.
 func syncFileSystem(f *os.File) error {
+	if !syncfsTells() {
+		return errors.ErrUnsupported
+	}
 	return retryInterrupted(func() error { return unix.Syncfs(int(f.Fd())) })
 }
+
+var syncfsTells = sync.OnceValue(func() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 5 || major == 5 && minor >= 8
+})
 
 // preallocate keeps the size, so that a segment's end stays its file's end.
 func preallocate(f *os.File, offset, length int64) error {

@@ -325,3 +325,87 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPreparerLeavesTheError shows that what the preparer's sync is told of a failed write-back, the committer's is told too
+// (S3).
+func TestPreparerLeavesTheError(t *testing.T) {
+	fsys := NewMemFS()
+	if err := fsys.MkdirAll(journalDir); err != nil {
+		t.Fatal(err)
+	}
+	j := newJournal(fsys, Options{JournalFileBytes: 4 << 20, JournalFiles: 2})
+	f, err := j.create(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys.FailWriteBack(f.name)
+	if _, err := j.prepareOnce(f); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the preparer: %v", err)
+	}
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the committer: %v", err)
+	}
+}
+
+// TestTwoJournalFiles shows that a store has a second journal file from its start on, or does not start: one alone could
+// never be freed (S4).
+func TestTwoJournalFiles(t *testing.T) {
+	fsys := NewMemFS()
+	fsys.SetCapacity(3 * 64 << 10 / 2)
+	if s, err := Open(fsys, small()); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("opened %v, %v", s, err)
+	}
+	fsys.SetCapacity(4 * 64 << 10)
+	s := open(t, fsys, small())
+	if n := s.Stats().JournalFiles; n != 2 {
+		t.Errorf("%d journal files", n)
+	}
+	closeStore(t, s)
+}
+
+// TestAppendEarly shows that an early waiter does not wait for the sync, and others do.
+func TestAppendEarly(t *testing.T) {
+	fsys := NewMemFS()
+	s := open(t, fsys, small())
+	l := openLog(t, s, 1, Config{})
+	put(t, l, batchOf("first", 1, 1))
+	waitPrepared(s)
+	syncing, release := make(chan struct{}), make(chan struct{})
+	early, late := make(waitFor, 1), make(waitFor, 1)
+	var armed atomic.Bool
+	armed.Store(true)
+	slow := func(op Op, name string) error {
+		if op == OpSync && strings.HasPrefix(name, journalDir) && armed.Swap(false) {
+			close(syncing)
+			<-release
+		}
+		return nil
+	}
+	fsys.Inject(slow)
+	if _, err := l.AppendEarly(batchOf("early", 1, 1), early); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-early; err != nil {
+		t.Fatal(err)
+	}
+	<-syncing
+	if stable := l.Stable(); stable != 1 {
+		t.Errorf("readable before the sync: %d", stable)
+	}
+	if _, err := l.Append(batchOf("late", 1, 1), late); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-late:
+		t.Errorf("confirmed before the sync: %v", err)
+	default:
+	}
+	close(release)
+	if err := <-late; err != nil {
+		t.Fatal(err)
+	}
+	if stable := l.Stable(); stable != 3 {
+		t.Errorf("stable %d", stable)
+	}
+	closeStore(t, s)
+}

@@ -17,6 +17,7 @@ type op struct {
 	next   int64 // append: the offset behind it
 	tied   int   // how many operations, from this one on, stand or fall together; 0 behind the first of them
 	waiter Waiter
+	early  bool // the waiter is called after the write
 
 	// Set by the committer.
 	err      error

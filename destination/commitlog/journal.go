@@ -40,6 +40,9 @@ type journal struct {
 // journalFile is one preallocated file.
 type journalFile struct {
 	File
+	// zeros is the same file, opened once more for the preparer: a failed write-back is told once to each open file, and
+	// the preparer's sync must not be told in the committer's stead (S3).
+	zeros  File
 	name   string
 	header fileHeader
 	seed   uint32
@@ -68,18 +71,44 @@ func journalName(number int) string { return fmt.Sprintf("%s/%06d.journal", jour
 // create makes a file and takes its room. The caller syncs the directory.
 func (j *journal) create(number int) (*journalFile, error) {
 	f := &journalFile{name: journalName(number)}
-	file, err := j.fs.OpenFile(f.name, true)
-	if err != nil {
+	if err := f.open(j.fs, true); err != nil {
 		return nil, err
 	}
-	f.File = file
-	if err := file.Preallocate(0, j.fileBytes); err != nil {
-		return nil, errors.Join(err, file.Close(), j.fs.Remove(f.name))
+	if err := f.Preallocate(0, j.fileBytes); err != nil {
+		return nil, errors.Join(err, f.Close(), j.fs.Remove(f.name))
 	}
 	if err := j.fs.SyncDir(journalDir); err != nil {
-		return nil, errors.Join(&syncError{err}, file.Close())
+		return nil, errors.Join(&syncError{err}, f.Close())
 	}
 	return f, nil
+}
+
+func (f *journalFile) open(fsys FS, create bool) (err error) {
+	if f.File, err = fsys.OpenFile(f.name, create); err != nil {
+		return err
+	}
+	if f.zeros, err = fsys.OpenFile(f.name, false); err != nil {
+		return errors.Join(err, f.File.Close())
+	}
+	return nil
+}
+
+// Close closes both.
+func (f *journalFile) Close() error { return errors.Join(f.File.Close(), f.zeros.Close()) }
+
+// spare makes sure that there is a second file, so that the first can always be freed: without it a full journal would
+// wait for room that a full disk never has, in place of refusing what is appended.
+func (j *journal) spare() error {
+	if len(j.live)+len(j.free) >= 2 {
+		return nil
+	}
+	f, err := j.create(j.number + 1)
+	if err != nil {
+		return err
+	}
+	j.number++
+	j.free = append(j.free, f)
+	return nil
 }
 
 // syncError marks a failed sync, after which nothing may go on (reliability S3).
@@ -244,20 +273,20 @@ func (j *journal) prepareOnce(f *journalFile) (more bool, err error) {
 		f.mu.Unlock()
 		return false, nil
 	}
-	_, err = f.WriteAt(zeros[:to-from], from)
+	_, err = f.zeros.WriteAt(zeroes[:to-from], from)
 	f.prepared.Store(to)
 	f.mu.Unlock()
 	if errors.Is(err, syscall.ENOSPC) {
 		return false, nil // the entries will tell
 	}
 	if err == nil {
-		err = f.Sync()
+		err = f.zeros.Sync()
 	}
 	j.prepared.Store(to)
 	return true, err
 }
 
-var zeros [prepareStep]byte
+var zeroes [prepareStep]byte
 
 func (j *journal) count() int {
 	if j == nil {

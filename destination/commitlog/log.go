@@ -101,6 +101,16 @@ func (l *Log) OnStable(fn func(stable int64)) { l.onStable = fn }
 //
 // Errors: ErrTooLarge, record.ErrCorrupt, ErrDeleted, ErrClosed, FailedError; then w is not called.
 func (l *Log) Append(batches []byte, w Waiter) (base int64, err error) {
+	return l.appendFor(batches, w, false)
+}
+
+// AppendEarly is Append with w called when the append is written, not yet synced: a power cut may take it, a crash of the
+// process not (Kafka's acks=1). Readers see it after the sync, as ever.
+func (l *Log) AppendEarly(batches []byte, w Waiter) (base int64, err error) {
+	return l.appendFor(batches, w, true)
+}
+
+func (l *Log) appendFor(batches []byte, w Waiter, early bool) (base int64, err error) {
 	if _, err := l.check(batches); err != nil {
 		return 0, err
 	}
@@ -121,7 +131,7 @@ func (l *Log) Append(batches []byte, w Waiter) (base int64, err error) {
 	g := ln.filling
 	g.entry(l.createSize()+operationHeader+len(batches), false)
 	o := l.append(g, batches)
-	o.waiter = w
+	o.waiter, o.early = w, early
 	ln.inserted()
 	return o.base, nil
 }

@@ -59,6 +59,7 @@ type memNode struct {
 	links       int
 	durable     map[int64][memSector]byte // the durable content of sectors that were written since the last sync
 	durableSize int64
+	lost        int // how often writing it back has failed
 }
 
 // nameChange links a name to a node, or unlinks it (node nil), or both at once (rename).
@@ -96,6 +97,16 @@ func (m *MemFS) FailNth(op Op, n int, err error) {
 		}
 		return nil
 	})
+}
+
+// FailWriteBack is a disk that could not take what was written to a file, as Linux tells it: once to each open file, by its
+// next Sync.
+func (m *MemFS) FailWriteBack(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.names[path.Clean(name)]; n != nil {
+		n.lost++
+	}
 }
 
 // StopAt makes the nth call from now that changes the disk (n = 1: the next) and every later one fail, as Stop does.
@@ -178,7 +189,7 @@ func (m *MemFS) OpenFile(name string, create bool) (File, error) {
 	} else if n.dir {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
 	}
-	return &memFile{fs: m, node: n, name: name}, nil
+	return &memFile{fs: m, node: n, name: name, told: n.lost}, nil
 }
 
 // change applies a change of names and remembers that it is not durable. Called with mu held.
@@ -410,6 +421,7 @@ type memFile struct {
 	fs   *MemFS
 	node *memNode
 	name string
+	told int // of node.lost
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
@@ -467,6 +479,10 @@ func (f *memFile) Sync() error {
 	defer f.fs.mu.Unlock()
 	if err := f.fs.begin(OpSync, f.name); err != nil {
 		return err
+	}
+	if f.told < f.node.lost {
+		f.told = f.node.lost
+		return &fs.PathError{Op: "sync", Path: f.name, Err: syscall.EIO}
 	}
 	f.node.sync()
 	return nil

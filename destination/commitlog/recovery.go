@@ -86,7 +86,7 @@ func (s *Store) openJournal() ([]*journalFile, error) {
 			continue
 		}
 		f := &journalFile{name: journalName(number)}
-		if f.File, err = s.fs.OpenFile(f.name, false); err != nil {
+		if err := f.open(s.fs, false); err != nil {
 			return nil, err
 		}
 		s.journal.number = max(s.journal.number, number)
@@ -150,6 +150,9 @@ func (s *Store) restart(old *checkpoint, r *replay) error {
 	}
 	if err := j.advance(); err != nil {
 		return fmt.Errorf("begin a journal file: %w", err)
+	}
+	if err := j.spare(); err != nil {
+		return fmt.Errorf("the journal needs two files of %d bytes: %w", j.fileBytes, err)
 	}
 	return nil
 }
