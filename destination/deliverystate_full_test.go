@@ -2,6 +2,7 @@ package destination
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,26 +164,47 @@ func TestNothingNewBehindRefused(t *testing.T) {
 	r := openRig(t, commitlog.NewMemFS())
 	defer r.close(t)
 	id, c := CursorID{Topic: [16]byte{7}}, NewCursor(0)
-	r.journal(t, id, c)
-	hold, first, second := make(gate), newWaiter(), newWaiter()
-	if _, err := r.state.log.Append(filler(1, 10), hold); err != nil {
+	held := int64(0)
+	hold := func(n int64) {
+		for ; n > 0; n-- {
+			c.HoldSend(2*held, 2*held+1, 1<<63+uint64(held))
+			held++
+		}
+	}
+	hold(10_000)
+	r.journal(t, id, c) // a large snapshot, so that what follows is a delta
+	w := newWaiter()
+	if _, err := r.state.log.Append(filler(1, 1_000_000-int(r.state.log.Bytes())), w); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-w; err != nil { // the first MiB of the segment has room for little more
 		t.Fatal(err)
 	}
 	r.fillDisk()
-	huge := newWaiter()
-	if _, err := r.state.log.Append(filler(50, 12<<10), huge); err != nil { // the changes stand behind it
+	before, within, first, second := make(gate), make(gate), newWaiter(), newWaiter()
+	behind := r.state.log.Stable()
+	if _, err := r.state.log.Append(filler(1, 10), before); err != nil {
 		t.Fatal(err)
 	}
-	for i := range int64(20_000) {
-		c.HoldSend(2*i, 2*i+1, 1<<63+uint64(i))
+	for r.state.log.Stable() == behind { // before's run is over, but for telling it
+		runtime.Gosched()
 	}
-	if err := errors.Join(r.state.Journal(id, c, first), r.state.Journal(id, c, second)); err != nil {
+	if _, err := r.state.log.Append(filler(1, 10), within); err != nil {
 		t.Fatal(err)
 	}
-	close(hold)
-	<-huge
-	err := <-first
-	if !errors.Is(err, commitlog.ErrFull) {
+	hold(7_000)
+	if err := r.state.Journal(id, c, first); err != nil {
+		t.Fatal(err)
+	}
+	close(before)
+	for r.store.Stats().Full == 0 { // the change is refused, and nobody has been told yet
+		runtime.Gosched()
+	}
+	if err := r.state.Journal(id, c, second); err != nil {
+		t.Fatal(err)
+	}
+	close(within)
+	if err := <-first; !errors.Is(err, commitlog.ErrFull) {
 		t.Fatalf("a change without room: %v", err)
 	}
 	if err := <-second; !errors.Is(err, commitlog.ErrFull) {
