@@ -1,0 +1,100 @@
+package polylog.interop;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Predicate;
+import java.util.regex.Pattern;
+
+/** Runs the suites against one broker, prints what passed, and compares it with what is expected. */
+public final class Run {
+  private static final String usage =
+      """
+      usage: run [option...] [quick|full] [suite...]
+
+        --bootstrap HOST:PORT    a broker that runs already
+        --data DIRECTORY         its data directory, for the dump suite; it is only read
+        --broker-command COMMAND a broker to start, and to kill: {port} is the port of its Kafka listener
+                                 on 127.0.0.1, {dir} its data directory; it prints a line "ready ... HOST:PORT"
+        --expected FILE          the failures that are expected: lines of suite/case and a reason
+        --only PATTERN           only the cases whose suite/case matches
+        --slowest N              list the N slowest cases, too
+
+      Suites: producer consumer share admin transactions tools streams dump; all of them, if none is named.
+      """;
+
+  /** What every suite is told. */
+  record Options(Report report, Predicate<String> wanted, boolean full) {}
+
+  private static final List<String> suites =
+      List.of("producer", "consumer", "share", "admin", "transactions", "tools", "streams", "dump");
+
+  public static void main(String[] arguments) throws Exception {
+    String bootstrap = null;
+    Path data = null;
+    String command = null;
+    Path expected = null;
+    Predicate<String> wanted = s -> true;
+    boolean full = false;
+    int slowest = 0;
+    List<String> chosen = new ArrayList<>();
+    for (int i = 0; i < arguments.length; i++) {
+      switch (arguments[i]) {
+        case "--bootstrap" -> bootstrap = arguments[++i];
+        case "--data" -> data = Paths.get(arguments[++i]);
+        case "--broker-command" -> command = arguments[++i];
+        case "--expected" -> expected = Paths.get(arguments[++i]);
+        case "--only" -> wanted = Pattern.compile(arguments[++i]).asPredicate();
+        case "--slowest" -> slowest = Integer.parseInt(arguments[++i]);
+        case "quick" -> full = false;
+        case "full" -> full = true;
+        default -> {
+          if (!suites.contains(arguments[i])) {
+            System.err.println("what is " + arguments[i] + "?\n\n" + usage);
+            System.exit(2);
+          }
+          chosen.add(arguments[i]);
+        }
+      }
+    }
+    if (bootstrap == null && command == null) {
+      System.err.println("neither --bootstrap nor --broker-command is given\n\n" + usage);
+      System.exit(2);
+    }
+
+    Report report = new Report(System.out);
+    Options options = new Options(report, wanted, full);
+    Path work = Files.createTempDirectory("interop-");
+    BrokerProcess started = null;
+    if (bootstrap == null) {
+      started = new BrokerProcess(command, Files.createDirectories(work.resolve("broker")));
+      bootstrap = started.start();
+      data = started.directory;
+    }
+    try (Cluster cluster = new Cluster(bootstrap)) {
+      for (String suite : suites) {
+        if (!chosen.isEmpty() && !chosen.contains(suite)) {
+          continue;
+        }
+        switch (suite) {
+          case "producer" -> new ProducerSuite(options, cluster).run();
+          case "consumer" -> new ConsumerSuite(options, cluster).run();
+          case "share" -> new ShareSuite(options, cluster).run();
+          case "admin" -> new AdminSuite(options, cluster).run();
+          case "transactions" -> new TransactionSuite(options, cluster).run();
+          default -> {}
+        }
+      }
+    }
+    if (started != null) {
+      started.stop();
+    }
+    boolean good = report.end(expected);
+    report.slowest(slowest);
+    System.exit(good ? 0 : 1);
+  }
+
+  private Run() {}
+}
