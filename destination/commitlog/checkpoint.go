@@ -33,6 +33,7 @@ type checkpoint struct {
 type checkpointedLog struct {
 	id           LogID
 	memory       bool
+	unproduced   bool // there was never a batch with a producer id
 	segmentBytes int64
 	start, end   int64
 	base, size   int64 // of the active segment; base -1 if there is none
@@ -67,6 +68,9 @@ func (l *checkpointedLog) appendTo(dst []byte) []byte {
 	flags := byte(0)
 	if l.memory {
 		flags = 1
+	}
+	if l.unproduced {
+		flags |= 2
 	}
 	dst = append(dst, flags)
 	for _, n := range [...]int64{l.segmentBytes, l.start, l.end, l.base, l.size} {
@@ -127,7 +131,7 @@ func parseCheckpointedLog(p []byte) (l checkpointedLog, rest []byte, err error) 
 	}
 	copy(l.id.Topic[:], p)
 	l.id.Partition = int32(binary.BigEndian.Uint32(p[16:]))
-	l.memory = p[20]&1 != 0
+	l.memory, l.unproduced = p[20]&1 != 0, p[20]&2 != 0
 	for i, n := range [...]*int64{&l.segmentBytes, &l.start, &l.end, &l.base, &l.size} {
 		*n = int64(binary.BigEndian.Uint64(p[21+8*i:]))
 	}

@@ -16,7 +16,8 @@ type checkpointRequest struct{ done chan error }
 type dirtySegment struct {
 	log     *Log
 	segment *segment
-	fresh   bool // its name is not durable
+	fresh   bool  // its name is not durable
+	end     int64 // of the log
 }
 
 // snapshot is the state of all logs between two runs of the committer.
@@ -89,6 +90,9 @@ func (s *Store) checkpointNow() error {
 	if err == nil {
 		s.journal.release(shot.checkpoint.mark.use)
 		s.checkpointed.Store(shot.checkpoint.mark.sequence)
+		for i := range shot.dirty {
+			shot.dirty[i].log.durable.Store(shot.dirty[i].end)
+		}
 		s.counters.checkpoints.Add(1)
 		s.counters.lastCheckpoint.Store(int64(time.Since(began)))
 		s.reserve.take()
@@ -136,7 +140,7 @@ func (s *Store) snapshot() snapshot {
 	s.dirty = nil
 	for i := range shot.dirty {
 		d := &shot.dirty[i]
-		d.fresh = d.segment.fresh
+		d.fresh, d.end = d.segment.fresh, d.log.w.end
 		d.segment.dirty, d.segment.fresh = false, false
 	}
 	c := &shot.checkpoint
@@ -179,6 +183,7 @@ func (l *Log) checkpointed() (checkpointedLog, bool) {
 		return k, false
 	}
 	k.end, k.base, k.size = l.w.end, l.w.base, l.w.size
+	k.unproduced = !l.produced.Load()
 	return k, true
 }
 
@@ -194,7 +199,15 @@ func (s *Store) writeSnapshot(shot snapshot) error {
 func (s *Store) syncDirty(dirty []dirtySegment) error {
 	dirs := map[string]bool{}
 	for _, d := range dirty {
+		if err := d.log.warmProducers(); err != nil {
+			d.log.store.logger.Warn("commitlog: read producers", "dir", d.log.dir, "error", err) // there will be no snapshot
+		}
 		renamed, isNew, err := d.log.saveSidecars()
+		if err == nil {
+			var created bool
+			created, err = d.log.syncTxnIndexes()
+			renamed = renamed || created
+		}
 		if errors.Is(err, fs.ErrNotExist) && d.log.isDeleted() {
 			continue
 		}
@@ -271,6 +284,12 @@ func (l *Log) saveSidecars() (renamed, isNew bool, err error) {
 			return false, false, err
 		}
 	}
+	if err := l.saveTxnIndexes(); err != nil {
+		return false, false, err
+	}
+	if err := l.saveProducers(0, false); err != nil {
+		return false, false, err
+	}
 	if renamed, err = l.saveEpochs(); err != nil || l.aside.metadata {
 		return renamed, false, err
 	}
@@ -316,7 +335,10 @@ func (l *Log) finish() error {
 	if err := l.indexes.save(l.store.cache, l.indexed); err != nil {
 		return err
 	}
-	if err := l.saveProducers(l.w.end); err != nil {
+	if err := l.saveTxnIndexes(); err != nil {
+		return err
+	}
+	if err := l.saveProducers(l.w.end, false); err != nil {
 		return err
 	}
 	h, err := l.store.cache.acquire(l.indexed, kindLog, false)

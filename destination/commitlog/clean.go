@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 
 	"github.com/polylog-mq/polylog/destination/record"
 )
@@ -16,7 +17,8 @@ const (
 	swapSuffix    = ".swap"
 )
 
-// Clean rewrites closed segments without the records that keep refuses; offsets stay, and so do control batches. It looks
+// Clean rewrites closed segments without the records that keep refuses, and without those of aborted transactions; offsets
+// stay, and so do control batches. Segments with records of open transactions are not touched. It looks
 // at segments that are wholly behind the last checkpoint; the record is valid only during the call. A segment of which
 // nothing stays is removed; one that is damaged stays as it is. Cleaning goes on while others append and read; it ends
 // with ctx between two batches.
@@ -27,8 +29,12 @@ func (l *Log) Clean(ctx context.Context, keep func(r *record.Record) bool) error
 	if err != nil {
 		return err
 	}
+	ends, err := l.transactionsIn(segments, math.MinInt64)
+	if err != nil {
+		return err
+	}
 	for _, s := range segments {
-		err := l.cleanSegment(ctx, s, keep)
+		err := l.cleanSegment(ctx, s, ends, keep)
 		if errors.Is(err, errNoBatch) || errors.Is(err, record.ErrCorrupt) {
 			l.store.logger.Warn("commitlog: a damaged segment is not cleaned", "segment", s.name(kindLog), "error", err)
 			continue // it stays whole, for a reader to set aside
@@ -40,9 +46,13 @@ func (l *Log) Clean(ctx context.Context, keep func(r *record.Record) bool) error
 	return nil
 }
 
-// cleanable lists the closed segments that no replay writes to.
+// cleanable lists the closed segments that no replay writes to, and no open transaction.
 func (l *Log) cleanable() ([]*segment, error) {
 	if err := l.ensureFiles(); err != nil {
+		return nil, err
+	}
+	stable, err := l.lastStable()
+	if err != nil {
 		return nil, err
 	}
 	l.files.RLock()
@@ -50,7 +60,7 @@ func (l *Log) cleanable() ([]*segment, error) {
 	var list []*segment
 	behind := l.store.checkpointed.Load()
 	for i, s := range l.segments {
-		if i == len(l.segments)-1 || s.base >= l.readable.base || s == l.indexed || s.closed >= behind {
+		if i == len(l.segments)-1 || l.segments[i+1].base > stable || s.base >= l.readable.base || s == l.indexed || s.closed >= behind {
 			break
 		}
 		list = append(list, s)
@@ -61,6 +71,7 @@ func (l *Log) cleanable() ([]*segment, error) {
 // cleaning is one segment's rewriting.
 type cleaning struct {
 	log     *Log
+	ends    *transactions
 	old     *segment
 	shadow  *segment // the new one, while it is not the log's
 	file    File
@@ -68,18 +79,19 @@ type cleaning struct {
 	changed bool
 	buf     []byte
 	read    record.Reader
+	markers []int64 // the ends of transactions that go
 	offsets []int64 // of the records that stay, of the present batch
 }
 
 // cleanSegment writes the new segment and puts it in the place of the old one.
-func (l *Log) cleanSegment(ctx context.Context, s *segment, keep func(r *record.Record) bool) error {
+func (l *Log) cleanSegment(ctx context.Context, s *segment, ends *transactions, keep func(r *record.Record) bool) error {
 	fresh := &segment{dir: s.dir, base: s.base, maxTimestamp: -1, maxOffset: -1, closed: s.closed}
 	name := s.name(kindLog) + cleanedSuffix
 	f, err := l.store.fs.OpenFile(name, true)
 	if err != nil {
 		return err
 	}
-	c := &cleaning{log: l, old: s, shadow: fresh, file: f}
+	c := &cleaning{log: l, ends: ends, old: s, shadow: fresh, file: f}
 	err = f.Truncate(0)
 	if err == nil {
 		err = c.copy(ctx, keep)
@@ -88,6 +100,9 @@ func (l *Log) cleanSegment(ctx context.Context, s *segment, keep func(r *record.
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil || !c.changed {
+		return errors.Join(err, l.store.fs.Remove(name))
+	}
+	if err := l.forgetAborted(s, c.markers); err != nil {
 		return errors.Join(err, l.store.fs.Remove(name))
 	}
 	return l.replace(s, c, name)
@@ -126,7 +141,16 @@ func (c *cleaning) batch(b record.Batch, keep func(r *record.Record) bool) error
 	if !b.CRCValid() {
 		return errNoBatch
 	}
-	if !b.IsControl() {
+	switch c.ends.judge(b) {
+	case goes:
+		c.changed = true
+		if b.IsControl() {
+			c.markers = append(c.markers, b.BaseOffset())
+		}
+		return nil
+	case emptied:
+		c.changed, b = true, headerOnly(b)
+	case asked:
 		kept, err := c.choose(b, keep)
 		if err != nil {
 			return err
@@ -134,7 +158,11 @@ func (c *cleaning) batch(b record.Batch, keep func(r *record.Record) bool) error
 		if !kept {
 			c.changed = true
 			if len(c.offsets) == 0 {
-				return nil
+				if !c.ends.isNewest(b) {
+					return nil
+				}
+				b = headerOnly(b)
+				break
 			}
 			i := 0
 			subset, _, err := record.Subset(c.buf[:0], b, func(offset int64) bool {
@@ -224,7 +252,7 @@ func (l *Log) swapIn(old, fresh *segment) {
 
 // finishSwap renames a .swap over its segment. The indexes belong to the old one: they go first.
 func (l *Log) finishSwap(base int64) error {
-	for kind := kindIndex; kind < kinds; kind++ {
+	for kind := kindIndex; kind <= kindTime; kind++ {
 		err := l.store.fs.Remove(segmentName(l.dir, base, extensions[kind]))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

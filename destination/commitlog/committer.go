@@ -163,8 +163,11 @@ func (c *committer) refuse(g *group, ops []op, failed int, err error) {
 		}
 	}
 	for i := range ops {
-		g.void(&ops[i], err)
-		ops[i].log.rollback()
+		o := &ops[i]
+		g.void(o, err)
+		if o.round == o.log.w.round { // otherwise it stands behind a rollback, which took its offsets back already
+			o.log.rollback()
+		}
 	}
 	c.store.counters.full.Add(1)
 }
@@ -177,10 +180,16 @@ func (c *committer) asFull(err error) error {
 	return err
 }
 
-// rollback lets the next append take the offset behind the last accepted one.
+// rollback lets the next append take the offset behind the last accepted one. What was appended before it and is not
+// accepted yet will be refused: it is of an older round.
 func (l *Log) rollback() {
 	l.mu.Lock()
 	l.next = l.w.end
+	l.round++
+	l.w.round = l.round
+	if l.gate != nil {
+		l.gate.Cut(l.next)
+	}
 	l.mu.Unlock()
 }
 

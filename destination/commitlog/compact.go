@@ -18,7 +18,8 @@ const maxCompactKeys = 2 << 20
 type keyHash struct{ a, b uint64 }
 
 // Compact keeps of the closed segments only the last record of each key; a record with a null value (a tombstone) goes too
-// when it is older than Config.TombstoneAge. Records without a key and control batches stay. Segments with a record younger
+// when it is older than Config.TombstoneAge. Records of aborted transactions go; records without a key stay; so does the end
+// marker of a transaction, until nothing of it is left and it is as old as a tombstone. Segments with a record younger
 // than minAge are left as they are, but for those behind the last checkpoint see Clean.
 func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) error {
 	l.admin.Lock()
@@ -42,8 +43,13 @@ func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) 
 	hash := func(key []byte) keyHash { return keyHash{maphash.Bytes(seeds[0], key), maphash.Bytes(seeds[1], key)} }
 	latest := map[keyHash]int64{}
 	var whole []*segment // the others are damaged, and stay as they are
+	horizon := now.UnixMilli() - l.config.Load().TombstoneAge.Milliseconds()
+	ends, err := l.transactionsIn(old, horizon)
+	if err != nil {
+		return err
+	}
 	for _, s := range old {
-		err := l.eachRecord(ctx, s, func(r *record.Record) {
+		err := l.eachRecord(ctx, s, ends, func(r *record.Record) {
 			if r.Key == nil {
 				return
 			}
@@ -61,12 +67,11 @@ func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) 
 			return err
 		}
 	}
-	horizon := now.UnixMilli() - l.config.Load().TombstoneAge.Milliseconds()
 	if len(whole) < len(old) {
-		horizon = math.MinInt64 // a damaged segment may have values that a tombstone must go on to hide
+		horizon, ends.horizon = math.MinInt64, math.MinInt64 // a damaged segment may have values that a tombstone must go on to hide
 	}
 	for _, s := range whole {
-		err := l.cleanSegment(ctx, s, func(r *record.Record) bool {
+		err := l.cleanSegment(ctx, s, ends, func(r *record.Record) bool {
 			if r.Key == nil {
 				return true
 			}
@@ -82,8 +87,8 @@ func (l *Log) Compact(ctx context.Context, minAge time.Duration, now time.Time) 
 	return nil
 }
 
-// eachRecord reads a closed segment.
-func (l *Log) eachRecord(ctx context.Context, s *segment, visit func(r *record.Record)) error {
+// eachRecord reads what counts in a closed segment.
+func (l *Log) eachRecord(ctx context.Context, s *segment, ends *transactions, visit func(r *record.Record)) error {
 	h, err := l.store.cache.acquire(s, kindLog, false)
 	if err != nil {
 		return err
@@ -106,7 +111,7 @@ func (l *Log) eachRecord(ctx context.Context, s *segment, visit func(r *record.R
 		if !b.CRCValid() {
 			return errNoBatch
 		}
-		if b.IsControl() {
+		if b.IsControl() || ends.aborts(b) {
 			continue
 		}
 		if err := r.Reset(b, maxDecompressed); err != nil {

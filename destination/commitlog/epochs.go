@@ -17,7 +17,9 @@ type tracked struct {
 	epochs       []EpochStart
 	epochsLoaded bool
 	epochsDirty  bool
-	producers    *producers // nil until a batch with a producer id was seen
+	producers    *producers // nil until somebody wanted it
+	observed     int64      // batches below were taken in, if any was in this process
+	txnsUnsynced []dirtySegment
 }
 
 // EpochStart says from which offset on batches were appended under a leader epoch.
@@ -126,6 +128,7 @@ func (l *Log) cutEpochsBelow(offset int64) error {
 // track takes in a batch that was written. files is held.
 func (l *Log) track(b record.Batch) error {
 	a := &l.aside
+	a.observed = b.NextOffset()
 	if n := len(a.epochs); n == 0 || a.epochs[n-1].Epoch < b.LeaderEpoch() {
 		if err := l.loadEpochs(); err != nil {
 			return err
@@ -138,13 +141,7 @@ func (l *Log) track(b record.Batch) error {
 	if b.ProducerID() < 0 {
 		return nil
 	}
-	if a.producers == nil {
-		if err := l.loadProducers(b.BaseOffset()); err != nil {
-			return err
-		}
-	}
-	a.producers.add(b)
-	return nil
+	return l.trackProducer(b)
 }
 
 // partitionMetadata is Kafka's file of that name.

@@ -18,6 +18,7 @@ type op struct {
 	tied   int   // how many operations, from this one on, stand or fall together; 0 behind the first of them
 	waiter Waiter
 	early  bool // the waiter is called after the write
+	round  int  // Log.round when it was appended
 
 	// Set by the committer.
 	err      error

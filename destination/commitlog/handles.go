@@ -10,10 +10,11 @@ const (
 	kindLog = iota
 	kindIndex
 	kindTime
+	kindTxn // of segments with aborted transactions, and empty in others that were closed
 	kinds
 )
 
-var extensions = [kinds]string{".log", ".index", ".timeindex"}
+var extensions = [kinds]string{".log", ".index", ".timeindex", ".txnindex"}
 
 // handle is an open file of a segment, counted while it is used.
 type handle struct {

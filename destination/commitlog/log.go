@@ -17,8 +17,10 @@ type Log struct {
 	start    atomic.Int64
 	stable   atomic.Int64
 	onStable func(int64)
-	ready    atomic.Bool // its end is known
-	adopting sync.Mutex  // held while that is found out
+	ready    atomic.Bool  // its end is known
+	produced atomic.Bool  // it may have batches with a producer id; changed with files held
+	durable  atomic.Int64 // its end in the last checkpoint
+	adopting sync.Mutex   // held while that is found out
 
 	// admin is held by one truncation, retention or cleaning at a time, over their waits; it is taken first of all locks.
 	admin sync.Mutex
@@ -37,6 +39,8 @@ type Log struct {
 	// mu guards the following; it is taken after files and before lane.mu.
 	mu      sync.Mutex
 	next    int64
+	round   int  // counts rollbacks
+	gate    Gate // may be nil
 	created bool // the create operation is in the journal, or there is a checkpoint with the log
 	deleted bool
 
@@ -101,39 +105,47 @@ func (l *Log) OnStable(fn func(stable int64)) { l.onStable = fn }
 //
 // Errors: ErrTooLarge, record.ErrCorrupt, ErrDeleted, ErrClosed, FailedError; then w is not called.
 func (l *Log) Append(batches []byte, w Waiter) (base int64, err error) {
-	return l.appendFor(batches, w, false)
+	base, _, err = l.appendFor(batches, w, false, nil)
+	return base, err
 }
 
 // AppendEarly is Append with w called when the append is written, not yet synced: a power cut may take it, a crash of the
 // process not (Kafka's acks=1). Readers see it after the sync, as ever.
 func (l *Log) AppendEarly(batches []byte, w Waiter) (base int64, err error) {
-	return l.appendFor(batches, w, true)
+	base, _, err = l.appendFor(batches, w, true, nil)
+	return base, err
 }
 
-func (l *Log) appendFor(batches []byte, w Waiter, early bool) (base int64, err error) {
+// appendFor appends unless gate has something against it. fresh is false if the gate named another offset.
+func (l *Log) appendFor(batches []byte, w Waiter, early bool, gate Gate) (base int64, fresh bool, err error) {
 	if _, err := l.check(batches); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := l.ensureAdopted(); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := l.lane.admit(); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if gate != nil {
+		if base, err := gate.Admit(batches, l.next); err != nil || base != l.next {
+			return base, false, err
+		}
+	}
 	ln := l.lane
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if err := l.refused(); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	g := ln.filling
 	g.entry(l.createSize()+operationHeader+len(batches), false)
 	o := l.append(g, batches)
 	o.waiter, o.early = w, early
 	ln.inserted()
-	return o.base, nil
+	return o.base, true, nil
 }
 
 // check returns how many offsets the batches take.
@@ -160,6 +172,7 @@ func (l *Log) refused() error {
 func (l *Log) append(g *group, batches []byte) *op {
 	l.create(g)
 	o := g.add(l, opAppend, l.next, batches)
+	o.round = l.round
 	g.stamp(o, l.store.epoch)
 	l.next = o.next
 	return o
@@ -182,32 +195,37 @@ func (l *Log) createSize() int {
 
 // change puts an operation without batches into the lane and waits for it. prepare runs with mu held; an error ends it.
 func (l *Log) change(kind opKind, offset int64, prepare func() error) error {
-	if err := l.ensureAdopted(); err != nil {
-		return err
-	}
 	w := make(waitFor, 1)
-	l.mu.Lock()
-	l.lane.mu.Lock()
-	err := l.refused()
-	if err == nil {
-		err = prepare()
-	}
-	if err == nil {
-		g := l.lane.filling
-		if !l.created { // its creation may not stand behind the barrier
-			g.entry(l.createSize(), false)
-			l.create(g)
-		}
-		g.entry(operationHeader, kind == opTruncate)
-		g.add(l, kind, offset, nil).waiter = w
-		l.lane.inserted()
-	}
-	l.lane.mu.Unlock()
-	l.mu.Unlock()
-	if err != nil {
+	if err := l.insert(kind, offset, w, prepare); err != nil {
 		return err
 	}
 	return <-w
+}
+
+// insert is change without the wait.
+func (l *Log) insert(kind opKind, offset int64, w Waiter, prepare func() error) error {
+	if err := l.ensureAdopted(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lane.mu.Lock()
+	defer l.lane.mu.Unlock()
+	if err := l.refused(); err != nil {
+		return err
+	}
+	if err := prepare(); err != nil {
+		return err
+	}
+	g := l.lane.filling
+	if !l.created { // its creation may not stand behind the barrier
+		g.entry(l.createSize(), false)
+		l.create(g)
+	}
+	g.entry(operationHeader, kind == opTruncate)
+	g.add(l, kind, offset, nil).waiter = w
+	l.lane.inserted()
+	return nil
 }
 
 // waitFor is the Waiter of a call that waits.

@@ -1,12 +1,10 @@
 package commitlog
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
-	"hash/crc32"
-	"io/fs"
-	"maps"
 	"slices"
+	"time"
 
 	"github.com/polylog-mq/polylog/destination/record"
 )
@@ -15,224 +13,235 @@ import (
 type Producer struct {
 	ID               int64
 	Epoch            int16
-	LastSequence     int32 // -1: none
+	LastSequence     int32 // -1: none in this epoch
 	LastOffset       int64
-	OffsetDelta      int32 // of the last batch: its last offset less its first
-	Timestamp        int64 // ms
-	CoordinatorEpoch int32 // of the last end marker; -1: none
-	FirstOffset      int64 // of the open transaction; -1: none
+	OffsetDelta      int32            // of the last batch: its last offset less its first
+	Timestamp        int64            // ms
+	CoordinatorEpoch int32            // of the last end marker; -1: none
+	FirstOffset      int64            // of the open transaction; -1: none
+	Earlier          [4]ProducerBatch // the batches of this epoch before the last one, newest first
 }
 
-// producers is the state of all producers at an offset.
+// ProducerBatch is one that a producer has sent before its last one. Snapshots do not have them.
+type ProducerBatch struct {
+	Records      int32 // 0: there is none
+	LastSequence int32
+	LastOffset   int64
+}
+
+// MaxProducers bounds the producers that one log remembers. Beyond, those that have been idle for longest, and have no
+// transaction open, are forgotten as if they had expired: their next batch may have any sequence.
+const MaxProducers = 100_000
+
+// Gate decides on appends of producers' batches. It is called with the log locked: it must not call the log.
+type Gate interface {
+	// Admit is asked before a batch is appended at an offset. Another offset than that means that it is there already.
+	Admit(b record.Batch, at int64) (base int64, err error)
+	// Cut says that everything at and above end was refused, or was truncated.
+	Cut(end int64)
+}
+
+// SetGate sets the gate of AppendChecked. It is set before the first append.
+func (l *Log) SetGate(g Gate) {
+	l.mu.Lock()
+	l.gate = g
+	l.mu.Unlock()
+}
+
+// AppendChecked is Append, or AppendEarly, of one batch that the gate admits, in one step. fresh is false if the gate says
+// that the batch is at base already; then w is not called.
+func (l *Log) AppendChecked(b record.Batch, early bool, w Waiter) (base int64, fresh bool, err error) {
+	return l.appendFor(b, w, early, l.gate)
+}
+
+// Barrier has w called when everything that was appended before is durable or refused.
+func (l *Log) Barrier(w Waiter) error {
+	return l.insert(opSkip, 0, w, func() error { return nil })
+}
+
+// Now is the store's clock, ms.
+func (l *Log) Now() int64 { return l.store.options.Now().UnixMilli() }
+
+// ProducerExpiration is how long an idle producer is remembered (Options).
+func (l *Log) ProducerExpiration() time.Duration { return l.store.options.ProducerExpiration }
+
+// Produced tells whether there may be a batch with a producer id in the log. It takes no lock.
+func (l *Log) Produced() bool {
+	l.ensureLoaded()
+	return l.produced.Load()
+}
+
+// Producers lists the producers of the log up to what was written, by id. The first call after a crash may read what was
+// written since the last checkpoint, or one segment.
+func (l *Log) Producers() (list []Producer, err error) {
+	err = l.withProducers(func(p *producers) {
+		list = make([]Producer, 0, len(p.all))
+		for _, s := range p.all {
+			list = append(list, s.Producer)
+		}
+	})
+	slices.SortFunc(list, func(a, b Producer) int { return cmp.Compare(a.ID, b.ID) })
+	return list, err
+}
+
+// producers is the state of all producers at an offset. It is pure: times come in.
 type producers struct {
-	all   map[int64]Producer
-	dirty bool // a snapshot at the end would tell something new
+	all   map[int64]*remembered
+	open  []transaction // by first offset
+	ended []transaction // whose markers were above Stable when somebody looked last, by marker
+	end   int64         // batches below were taken in
+	any   bool          // there was ever one, expired or not
+	dirty bool          // a snapshot at the end would tell something new
 }
 
-const (
-	snapshotExtension = ".snapshot"
-	snapshotVersion   = 1 // Kafka's ProducerStateManager
-	snapshotEntry     = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8
-)
-
-// Producers lists the producers of the log up to Stable, by id. The first call after a crash may read one segment.
-func (l *Log) Producers() ([]Producer, error) {
-	if err := l.ensureFiles(); err != nil {
-		return nil, err
-	}
-	l.files.Lock()
-	defer l.files.Unlock()
-	if l.aside.producers == nil {
-		if err := l.loadProducers(l.stable.Load()); err != nil {
-			return nil, err
-		}
-	}
-	list := slices.Collect(maps.Values(l.aside.producers.all))
-	slices.SortFunc(list, func(a, b Producer) int { return int(max(-1, min(1, a.ID-b.ID))) })
-	return list, nil
+// remembered is a producer, and when it was heard of last, ms; 0 if that was before this process.
+type remembered struct {
+	Producer
+	seen int64
 }
 
-// add takes in a batch with a producer id.
-func (p *producers) add(b record.Batch) {
+// transaction is a producer's, from its first offset to its end marker.
+type transaction struct{ producer, first, marker int64 }
+
+func newProducers() *producers { return &producers{all: map[int64]*remembered{}} }
+
+// add takes in a batch with a producer id. If it aborts a transaction, that is returned.
+func (p *producers) add(b record.Batch, now int64) (e abortedEntry, aborted bool) {
+	if b.BaseOffset() < p.end {
+		return e, false
+	}
+	p.end, p.dirty, p.any = b.NextOffset(), true, true
 	id := b.ProducerID()
-	s, known := p.all[id]
-	if !known {
-		s = Producer{ID: id, LastSequence: -1, CoordinatorEpoch: -1, FirstOffset: -1}
+	s := p.all[id]
+	if s == nil {
+		p.bound()
+		s = &remembered{Producer: Producer{ID: id, Epoch: b.ProducerEpoch(), LastSequence: -1, LastOffset: -1, CoordinatorEpoch: -1, FirstOffset: -1}}
+		p.all[id] = s
 	}
-	s.Epoch, s.Timestamp = b.ProducerEpoch(), b.MaxTimestamp()
+	s.Timestamp, s.seen = b.MaxTimestamp(), now
+	if s.Epoch != b.ProducerEpoch() {
+		s.Epoch, s.LastSequence, s.OffsetDelta, s.Earlier = b.ProducerEpoch(), -1, 0, [4]ProducerBatch{}
+	}
 	if b.IsControl() {
-		s.FirstOffset = -1
-		if epoch, ok := coordinatorEpoch(b); ok {
-			s.CoordinatorEpoch = epoch
+		m, ok := parseMarker(b)
+		if !ok {
+			return e, false
 		}
-	} else {
-		s.LastSequence = b.BaseSequence() + b.LastOffsetDelta()
-		if s.LastSequence < 0 && b.BaseSequence() >= 0 { // sequences wrap around to 0
-			s.LastSequence = int32(uint32(s.LastSequence) & 0x7fffffff)
-		}
-		s.LastOffset, s.OffsetDelta = b.LastOffset(), b.LastOffsetDelta()
-		if b.IsTransactional() && s.FirstOffset < 0 {
-			s.FirstOffset = b.BaseOffset()
-		}
+		s.CoordinatorEpoch = m.coordinatorEpoch
+		return p.finish(s, b.BaseOffset(), m.commit)
 	}
-	p.all[id] = s
-	p.dirty = true
+	if last, ok := lastSequence(b); ok {
+		if s.LastSequence >= 0 {
+			copy(s.Earlier[1:], s.Earlier[:])
+			s.Earlier[0] = ProducerBatch{Records: s.OffsetDelta + 1, LastSequence: s.LastSequence, LastOffset: s.LastOffset}
+		}
+		s.LastSequence = last
+	}
+	s.LastOffset, s.OffsetDelta = b.LastOffset(), b.LastOffsetDelta()
+	if b.IsTransactional() && s.FirstOffset < 0 {
+		s.FirstOffset = b.BaseOffset()
+		p.open = append(p.open, transaction{producer: id, first: s.FirstOffset})
+	}
+	return e, false
 }
 
-// coordinatorEpoch reads an end marker: key version and type, value version and epoch (KIP-98).
-func coordinatorEpoch(b record.Batch) (int32, bool) {
+// finish ends the open transaction of a producer, if it has one.
+func (p *producers) finish(s *remembered, marker int64, commit bool) (e abortedEntry, aborted bool) {
+	if s.FirstOffset < 0 {
+		return e, false
+	}
+	first := s.FirstOffset
+	s.FirstOffset = -1
+	p.open = slices.DeleteFunc(p.open, func(t transaction) bool { return t.producer == s.ID })
+	p.ended = append(p.ended, transaction{s.ID, first, marker})
+	if commit {
+		return e, false
+	}
+	e = abortedEntry{AbortedTransaction{s.ID, first, marker}, marker + 1}
+	if len(p.open) > 0 {
+		e.stable = p.open[0].first
+	}
+	return e, true
+}
+
+// lastSequence is the sequence of a batch's last record; they wrap around to 0. Offsets that a group's coordinator commits
+// in a transaction have none.
+func lastSequence(b record.Batch) (int32, bool) {
+	first := b.BaseSequence()
+	return int32((uint32(first) + uint32(b.LastOffsetDelta())) & 0x7fffffff), first >= 0
+}
+
+// remember takes in a batch from before the snapshot that p was read from, ascending.
+func (p *producers) remember(b record.Batch) {
+	s := p.all[b.ProducerID()]
+	last, ok := lastSequence(b)
+	if s == nil || !ok || b.IsControl() || s.Epoch != b.ProducerEpoch() || s.LastSequence < 0 || b.LastOffset() >= s.LastOffset {
+		return
+	}
+	copy(s.Earlier[1:], s.Earlier[:])
+	s.Earlier[0] = ProducerBatch{Records: b.LastOffsetDelta() + 1, LastSequence: last, LastOffset: b.LastOffset()}
+}
+
+// unstable is the first offset of the oldest transaction whose end marker is not below stable, or stable.
+func (p *producers) unstable(stable int64) int64 {
+	n := 0
+	for n < len(p.ended) && p.ended[n].marker < stable {
+		n++
+	}
+	p.ended = slices.Delete(p.ended, 0, n)
+	first := stable
+	for _, t := range p.ended {
+		first = min(first, t.first)
+	}
+	if len(p.open) > 0 {
+		first = min(first, p.open[0].first)
+	}
+	return first
+}
+
+// expire forgets producers without an open transaction that were not heard of since a time, ms.
+func (p *producers) expire(since int64) {
+	for id, s := range p.all {
+		if s.FirstOffset < 0 && max(s.seen, s.Timestamp) <= since {
+			delete(p.all, id)
+			p.dirty = true
+		}
+	}
+}
+
+// bound makes room for one more.
+func (p *producers) bound() {
+	if len(p.all) < MaxProducers {
+		return
+	}
+	idle := make([]*remembered, 0, len(p.all))
+	for _, s := range p.all {
+		if s.FirstOffset < 0 {
+			idle = append(idle, s)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *remembered) int { return cmp.Compare(a.LastOffset, b.LastOffset) })
+	for _, s := range idle[:(len(idle)+7)/8] {
+		delete(p.all, s.ID)
+	}
+}
+
+// marker is a transaction's end (KIP-98).
+type marker struct {
+	commit           bool
+	coordinatorEpoch int32
+}
+
+// parseMarker reads an end marker: the key is version and kind, the value is version and coordinator epoch.
+func parseMarker(b record.Batch) (m marker, ok bool) {
 	var r record.Reader
 	if r.Reset(b, len(b)) != nil || !r.Next() {
-		return 0, false
+		return m, false
 	}
-	v := r.Record().Value
-	if len(v) < 6 {
-		return 0, false
+	k, v := r.Record().Key, r.Record().Value
+	if len(k) < 4 || len(v) < 6 {
+		return m, false
 	}
-	return int32(binary.BigEndian.Uint32(v[2:])), true
-}
-
-// loadProducers reads the newest snapshot at or below end and the batches from there to end. files is held.
-func (l *Log) loadProducers(end int64) error {
-	p := &producers{all: map[int64]Producer{}}
-	from := int64(0)
-	offsets, err := l.snapshots()
-	if err != nil {
-		return err
-	}
-	for _, at := range slices.Backward(offsets) {
-		if at > end {
-			continue
-		}
-		data, err := readFile(l.store.fs, segmentName(l.dir, at, snapshotExtension))
-		if err != nil {
-			return err
-		}
-		if list, ok := parseSnapshot(data); ok {
-			for _, s := range list {
-				p.all[s.ID] = s
-			}
-			from = at
-			break
-		}
-	}
-	for i, s := range l.segments {
-		if i+1 < len(l.segments) && l.segments[i+1].base <= from {
-			continue
-		}
-		if err := l.replayProducers(p, s, from, end); err != nil {
-			return err
-		}
-	}
-	l.aside.producers = p
-	return nil
-}
-
-// replayProducers adds a segment's batches from one offset to another.
-func (l *Log) replayProducers(p *producers, s *segment, from, end int64) error {
-	h, err := l.store.cache.acquire(s, kindLog, false)
-	if err != nil {
-		return err
-	}
-	defer l.store.cache.release(h)
-	w := &walk{file: h, limit: s.size, buf: make([]byte, 0, walkBytes)}
-	for w.next() && w.batch.base < end {
-		if w.batch.base < from {
-			continue
-		}
-		position := w.position
-		w.position = w.at
-		b, err := w.bytes(w.batch.size)
-		w.position = position
-		if err != nil {
-			break // planned, and not written yet, or damaged
-		}
-		if record.Batch(b).ProducerID() >= 0 {
-			p.add(b)
-		}
-	}
-	return ignoreNoBatch(w.err)
-}
-
-// snapshots lists the offsets of the log's snapshots, ascending.
-func (l *Log) snapshots() ([]int64, error) {
-	entries, err := l.store.fs.ReadDir(l.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	var offsets []int64
-	for _, e := range entries {
-		if at, ok := parseSegmentName(e.Name, snapshotExtension); ok {
-			offsets = append(offsets, at)
-		}
-	}
-	slices.Sort(offsets)
-	return offsets, nil
-}
-
-// keptSnapshots is how many snapshots stay: the newest valid one is read, and the newest is not synced.
-const keptSnapshots = 2
-
-// saveProducers writes a snapshot at an offset, if there is any producer, and removes older ones. files is held.
-func (l *Log) saveProducers(at int64) error {
-	p := l.aside.producers
-	if p == nil || len(p.all) == 0 || !p.dirty {
-		return nil
-	}
-	if err := replaceFile(l.store.fs, segmentName(l.dir, at, snapshotExtension), p.appendTo(nil), false); err != nil {
-		return err
-	}
-	p.dirty = false
-	offsets, err := l.snapshots()
-	for i := 0; err == nil && i < len(offsets)-keptSnapshots; i++ {
-		err = l.store.fs.Remove(segmentName(l.dir, offsets[i], snapshotExtension))
-	}
-	return err
-}
-
-// appendTo writes Kafka's format: version, CRC-32C of what follows it, and the producers.
-func (p *producers) appendTo(dst []byte) []byte {
-	at := len(dst)
-	dst = binary.BigEndian.AppendUint16(dst, snapshotVersion)
-	dst = binary.BigEndian.AppendUint32(dst, 0)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.all)))
-	for _, id := range slices.Sorted(maps.Keys(p.all)) {
-		s := p.all[id]
-		dst = binary.BigEndian.AppendUint64(dst, uint64(s.ID))
-		dst = binary.BigEndian.AppendUint16(dst, uint16(s.Epoch))
-		dst = binary.BigEndian.AppendUint32(dst, uint32(s.LastSequence))
-		dst = binary.BigEndian.AppendUint64(dst, uint64(s.LastOffset))
-		dst = binary.BigEndian.AppendUint32(dst, uint32(s.OffsetDelta))
-		dst = binary.BigEndian.AppendUint64(dst, uint64(s.Timestamp))
-		dst = binary.BigEndian.AppendUint32(dst, uint32(s.CoordinatorEpoch))
-		dst = binary.BigEndian.AppendUint64(dst, uint64(s.FirstOffset))
-	}
-	binary.BigEndian.PutUint32(dst[at+2:], crc32.Checksum(dst[at+6:], castagnoli))
-	return dst
-}
-
-func parseSnapshot(p []byte) ([]Producer, bool) {
-	if len(p) < 10 || binary.BigEndian.Uint16(p) != snapshotVersion ||
-		binary.BigEndian.Uint32(p[2:]) != crc32.Checksum(p[6:], castagnoli) {
-		return nil, false
-	}
-	count := int64(binary.BigEndian.Uint32(p[6:]))
-	p = p[10:]
-	if count*snapshotEntry != int64(len(p)) {
-		return nil, false
-	}
-	list := make([]Producer, 0, count)
-	for ; len(p) > 0; p = p[snapshotEntry:] {
-		list = append(list, Producer{
-			ID:               int64(binary.BigEndian.Uint64(p)),
-			Epoch:            int16(binary.BigEndian.Uint16(p[8:])),
-			LastSequence:     int32(binary.BigEndian.Uint32(p[10:])),
-			LastOffset:       int64(binary.BigEndian.Uint64(p[14:])),
-			OffsetDelta:      int32(binary.BigEndian.Uint32(p[22:])),
-			Timestamp:        int64(binary.BigEndian.Uint64(p[26:])),
-			CoordinatorEpoch: int32(binary.BigEndian.Uint32(p[34:])),
-			FirstOffset:      int64(binary.BigEndian.Uint64(p[38:])),
-		})
-	}
-	return list, true
+	kind := binary.BigEndian.Uint16(k[2:])
+	return marker{kind == 1, int32(binary.BigEndian.Uint32(v[2:]))}, kind <= 1
 }

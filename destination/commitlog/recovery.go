@@ -63,6 +63,8 @@ func (s *Store) restore(k *checkpointedLog) {
 	l.created = true
 	l.next = k.end
 	l.stable.Store(k.end)
+	l.durable.Store(k.end)
+	l.produced.Store(!k.unproduced)
 	l.readable = place{k.base, k.size}
 	l.w.known, l.w.adopt = true, k.memory
 	l.ready.Store(!k.memory)
@@ -221,6 +223,9 @@ func (l *Log) load() error {
 		return nil
 	}
 	bases, err := l.list()
+	if err == nil {
+		err = l.dropSnapshots(l.stable.Load())
+	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", l.dir, err)
 	}
@@ -281,6 +286,13 @@ func (l *Log) loadActive() error {
 		return err
 	}
 	l.indexes, l.indexed = x, s
+	end := l.stable.Load()
+	if l.w.adopt {
+		end = l.w.end
+	}
+	if err := l.loadTxnIndex(s, end); err != nil {
+		return err
+	}
 	l.w.first = firstTimestamp(h, s.size)
 	return l.loadEpochs()
 }
@@ -367,6 +379,7 @@ func (l *Log) adopt() error {
 		}
 		l.segments = append(l.segments, s)
 	}
+	l.produced.Store(true)
 	last := l.segments[len(l.segments)-1]
 	l.w.base = last.base
 	end, size, err := l.validEnd(last)
@@ -374,6 +387,9 @@ func (l *Log) adopt() error {
 		return err
 	}
 	l.w.end, l.w.size = max(l.w.end, end), size
+	if err := l.dropSnapshots(end); err != nil {
+		return err
+	}
 	if err := l.loadActive(); err != nil {
 		return err
 	}

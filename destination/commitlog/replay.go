@@ -295,7 +295,7 @@ func (r *replay) create(o operation) error {
 		return nil
 	}
 	r.store.restore(&checkpointedLog{
-		id: o.id, segmentBytes: segmentBytes, dir: dir, base: -1, start: o.offset, end: o.offset,
+		id: o.id, segmentBytes: segmentBytes, dir: dir, base: -1, start: o.offset, end: o.offset, unproduced: true,
 	})
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/polylog-mq/polylog/destination/record"
 )
@@ -20,9 +21,12 @@ type segment struct {
 	maxTimestamp int64 // ms; -1 if it is empty, unknownTimestamp if it was not asked yet
 	maxOffset    int64 // last offset of the batch with maxTimestamp
 	damaged      []span64
-	rebuilt      bool   // its index was made again by this process
-	gone         bool   // removed, or replaced by a cleaned one
-	closed       uint64 // the journal's sequence when it was closed; a later checkpoint has all of it
+	rebuilt      bool      // its index was made again by this process
+	gone         bool      // removed, or replaced by a cleaned one
+	txns         *txnIndex // nil: what the file has
+	closed       uint64    // the journal's sequence when it was closed; a later checkpoint has all of it
+
+	aborts atomic.Pointer[abortSummary] // of the file of a closed segment, once it was read; changed with Log.files held
 
 	// Owned by the journal's committer.
 	dirty bool // in the list for the next checkpoint

@@ -57,6 +57,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxOpenFiles = int(positive(int64(o.MaxOpenFiles), 4096))
 	o.MaxPendingBytes = int(positive(int64(o.MaxPendingBytes), 16<<20))
 	o.CheckpointInterval = time.Duration(positive(int64(o.CheckpointInterval), int64(30*time.Second)))
+	o.ProducerExpiration = time.Duration(positive(int64(o.ProducerExpiration), int64(24*time.Hour)))
 	if o.ReservedBytes == 0 {
 		o.ReservedBytes = 16 << 20
 	}

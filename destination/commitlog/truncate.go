@@ -61,6 +61,9 @@ func (l *Log) TruncateTo(offset int64) error {
 			return ErrOffsetOutOfRange
 		}
 		l.next = offset
+		if l.gate != nil {
+			l.gate.Cut(offset)
+		}
 		return nil
 	})
 }
@@ -124,6 +127,10 @@ func (l *Log) truncate(offset int64) error {
 		l.start.Store(offset)
 	}
 	l.aside.producers = nil
+	l.aside.observed = min(l.aside.observed, offset)
+	if err := l.dropSnapshots(offset); err != nil {
+		return err
+	}
 	return l.cutEpochsFrom(offset)
 }
 
@@ -160,6 +167,9 @@ func (l *Log) cutSegment(s *segment, offset int64) error {
 		return err
 	}
 	l.indexed = s
+	if err := l.cutTxnIndex(s, offset); err != nil {
+		return err
+	}
 	l.w.first = firstTimestamp(h, s.size)
 	s.fresh = true // that the segments behind it are gone must become durable before another is begun there
 	if !s.dirty && !l.memory {

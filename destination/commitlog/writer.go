@@ -21,6 +21,7 @@ type writer struct {
 	first  int64 // ms: when the active segment was begun, or after a restart its first batch's timestamp
 	known  bool  // its creation is in the journal
 	adopt  bool  // nothing but the directory tells what the log holds
+	round  int   // Log.round, after the last rollback
 	run    int64 // the committer's run that touched the log last
 	head   int   // first operation of the run that is to be written; -1
 	tail   int
@@ -101,7 +102,7 @@ func (l *Log) publish() {
 // accept plans an append at the log's end, and takes the disk's room for it. now is in ms.
 func (l *Log) accept(o *op, now int64) error {
 	w := &l.w
-	if !w.known || o.base != w.end {
+	if !w.known || o.base != w.end || o.round != w.round {
 		return ErrFull // behind an append that was refused
 	}
 	l.files.Lock()
@@ -149,7 +150,11 @@ func (l *Log) roll() error {
 			return err
 		}
 		defer l.store.cache.release(h)
-		return h.Truncate(0) // left over from before a crash
+		// Left over from before a crash.
+		if err := l.store.fs.Remove(s.name(kindTxn)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return h.Truncate(0)
 	})
 	if err != nil {
 		return fmt.Errorf("begin segment %s: %w", s.name(kindLog), err)
@@ -258,6 +263,7 @@ func (l *Log) observeBatches(s *segment, batches []byte, position int64) error {
 			return err
 		}
 		l.indexed, l.indexes = s, &indexes{}
+		s.txns = &txnIndex{whole: true}
 	}
 	for rest := batches; len(rest) > 0; {
 		b, r, err := record.Next(rest)
@@ -284,7 +290,10 @@ func (l *Log) finishIndexed() error {
 	l.indexes.addTime(s)
 	err := l.indexes.save(l.store.cache, s)
 	if err == nil {
-		err = l.saveProducers(l.endOf(s))
+		err = l.closeTxnIndex(s)
+	}
+	if err == nil {
+		err = l.saveProducers(l.endOf(s), true)
 	}
 	if err == nil {
 		var h *handle
