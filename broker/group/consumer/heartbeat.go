@@ -95,7 +95,7 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 	// one, unless it was a member on its own account.
 	joined := m == nil && (replaced == nil || replaced.id != before.id && g.members[before.id] != nil)
 	preferred := g.preferredAssignor()
-	g.addRegex(now, said.regex, compiled, topics)
+	added := g.addRegex(now, said.regex, compiled, topics)
 	if m == nil || !said.equal(before.memberValue) {
 		g.write(typeMember, before.id, said)
 	}
@@ -106,7 +106,7 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 	if subscriptionChanged {
 		g.dropRegex(before.regex)
 	}
-	g.look(now, topics, joined || subscriptionChanged || g.preferredAssignor() != preferred)
+	g.look(now, topics, joined || subscriptionChanged || added || g.preferredAssignor() != preferred)
 	g.retarget(topics, assignors[g.preferredAssignor()])
 
 	owned := before.assigned
@@ -237,14 +237,17 @@ func names(all []string) []string {
 	return slices.Compact(all)
 }
 
-// replace gives a static member's place to its successor. The successor's
-// records go first: should only they survive, the predecessor's session ends.
+// replace gives a static member's place to its successor. Of these records,
+// too, the first ones may survive alone: then the predecessor's session ends,
+// and until then nobody but the successor may own its partitions.
 func (g *Group) replace(old, m *member) {
-	g.write(typeTargetMember, m.id, old.target)
 	current := old.currentValue
 	current.epoch, current.previousEpoch = 0, 0
+	g.write(typeTargetMember, m.id, old.target)
+	g.erase(typeCurrent, old.id)
 	g.write(typeCurrent, m.id, current)
-	g.eraseMember(old)
+	g.erase(typeTargetMember, old.id)
+	g.erase(typeMember, old.id)
 }
 
 // look looks at topics, if it is time to, and raises the epoch if they are

@@ -39,13 +39,14 @@ func matching(x *regexp.Regexp, topics Topics) []string {
 	return names
 }
 
-// addRegex makes a regular expression known that a member now subscribes to.
-func (r *roster) addRegex(now time.Time, s string, compiled *regexp.Regexp, topics Topics) {
+// addRegex makes a regular expression known that a member subscribes to.
+func (r *roster) addRegex(now time.Time, s string, compiled *regexp.Regexp, topics Topics) (added bool) {
 	if s == "" || r.regexes[s] != nil {
-		return
+		return false
 	}
 	r.write(typeRegex, s, regexValue{topics: matching(compiled, topics), version: 1, timeMillis: now.UnixMilli()})
 	r.regexes[s].compiled = compiled
+	return true
 }
 
 // dropRegex forgets a regular expression that no member subscribes to any more.

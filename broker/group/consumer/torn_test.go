@@ -1,0 +1,57 @@
+package consumer
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+)
+
+// fork is a world of its own, in which the broker dies after n of the records
+// of a result were written and before its answer was heard.
+func (w *world) fork(records []Record, n int, died *simulated) *world {
+	f := *w
+	f.choose = rand.New(rand.NewPCG(uint64(n), 2)).IntN
+	f.topics = maps.Clone(w.topics)
+	f.log = append(append([]Record{}, w.log...), records[:n]...)
+	f.story = append([]string{}, w.story...)
+	f.clients = nil
+	for _, c := range w.clients {
+		o := *c
+		o.owned, o.assigned, o.told = maps.Clone(c.owned), maps.Clone(c.assigned), maps.Clone(c.told)
+		o.full = o.full || c == died
+		f.clients = append(f.clients, &o)
+	}
+	f.tell("the broker dies after %d of %d records", n, len(records))
+	f.restart()
+	return &f
+}
+
+// TestTornWrites: wherever a write is torn, in a story in which everything
+// happens, the group converges, and nobody owns what another does.
+func TestTornWrites(t *testing.T) {
+	forks := 0
+	for seed := range uint64(6) {
+		w := newWorld(t, rand.New(rand.NewPCG(seed, 3)).IntN)
+		for range 60 {
+			w.step()
+			for _, c := range w.clients {
+				if c.paused {
+					continue
+				}
+				// What would be written if it sent a heartbeat now?
+				probe := w.replayed()
+				probe.Start(w.now)
+				if result := probe.Heartbeat(w.now, w.topics, c.request(), Client{ID: "client", Host: "/host"}); len(result.Records) > 1 {
+					for n := 1; n < len(result.Records); n++ {
+						w.fork(result.Records, n, c).settle()
+						forks++
+					}
+					break
+				}
+			}
+		}
+	}
+	if forks < 500 {
+		t.Errorf("only %d torn writes", forks)
+	}
+}
