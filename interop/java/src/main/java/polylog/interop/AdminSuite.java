@@ -76,7 +76,7 @@ final class AdminSuite extends Suite {
   }
 
   @Override
-  void run() {
+  void plan() {
     test("describe_cluster", this::describeCluster);
     test("describe_features", this::describeFeatures);
     test("create_topic", this::createTopic);

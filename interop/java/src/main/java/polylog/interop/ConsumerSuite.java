@@ -71,7 +71,7 @@ final class ConsumerSuite extends Suite {
           new Protocol("consumer_range", "group.protocol", "consumer", "group.remote.assignor", "range"));
 
   @Override
-  void run() {
+  void plan() {
     for (Protocol p : protocols) {
       test(p.name + "_reads_everything", () -> readsEverything(p));
       test(p.name + "_resumes_at_commit", () -> resumes(p));
@@ -99,8 +99,8 @@ final class ConsumerSuite extends Suite {
     test("offsets_for_times", this::offsetsForTimes);
     test("offset_out_of_range", this::outOfRange);
     test("unknown_group_has_no_offsets", this::unknownGroup);
-    test("idle_poll_is_neither_hung_nor_busy", this::idle);
-    test("max_wait_is_honoured", this::maxWait);
+    testAlone("idle_poll_is_neither_hung_nor_busy", Duration.ofSeconds(60), this::idle);
+    testAlone("max_wait_is_honoured", Duration.ofSeconds(60), this::maxWait);
     test("pause_resume", this::pause);
     test("wakeup", this::wakeup);
     test("lag_is_zero_at_the_end", this::lag);

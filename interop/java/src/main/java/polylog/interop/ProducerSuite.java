@@ -35,7 +35,7 @@ final class ProducerSuite extends Suite {
   }
 
   @Override
-  void run() {
+  void plan() {
     test("idempotent_acks_all", () -> dense("enable.idempotence", "true", "acks", "all"));
     test("acks_all_not_idempotent", () -> dense("enable.idempotence", "false", "acks", "all"));
     test("acks_1", () -> dense("enable.idempotence", "false", "acks", "1"));

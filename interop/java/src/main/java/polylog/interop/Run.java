@@ -20,6 +20,7 @@ public final class Run {
                                  on 127.0.0.1, {dir} its data directory; it prints a line "ready ... HOST:PORT"
         --expected FILE          the failures that are expected: lines of suite/case and a reason
         --only PATTERN           only the cases whose suite/case matches
+        --lanes N                run N cases at once where they do not disturb each other; 4 if not given
         --slowest N              list the N slowest cases, too
 
       Suites: producer consumer share admin transactions tools streams dump; all of them, if none is named.
@@ -38,6 +39,7 @@ public final class Run {
     Path expected = null;
     Predicate<String> wanted = s -> true;
     boolean full = false;
+    int lanes = 4;
     int slowest = 0;
     List<String> chosen = new ArrayList<>();
     for (int i = 0; i < arguments.length; i++) {
@@ -47,6 +49,7 @@ public final class Run {
         case "--broker-command" -> command = arguments[++i];
         case "--expected" -> expected = Paths.get(arguments[++i]);
         case "--only" -> wanted = Pattern.compile(arguments[++i]).asPredicate();
+        case "--lanes" -> lanes = Integer.parseInt(arguments[++i]);
         case "--slowest" -> slowest = Integer.parseInt(arguments[++i]);
         case "quick" -> full = false;
         case "full" -> full = true;
@@ -79,11 +82,11 @@ public final class Run {
           continue;
         }
         switch (suite) {
-          case "producer" -> new ProducerSuite(options, cluster).run();
-          case "consumer" -> new ConsumerSuite(options, cluster).run();
-          case "share" -> new ShareSuite(options, cluster).run();
-          case "admin" -> new AdminSuite(options, cluster).run();
-          case "transactions" -> new TransactionSuite(options, cluster).run();
+          case "producer" -> new ProducerSuite(options, cluster).run(lanes);
+          case "consumer" -> new ConsumerSuite(options, cluster).run(lanes);
+          case "share" -> new ShareSuite(options, cluster).run(lanes);
+          case "admin" -> new AdminSuite(options, cluster).run(lanes);
+          case "transactions" -> new TransactionSuite(options, cluster).run(lanes);
           default -> {}
         }
       }

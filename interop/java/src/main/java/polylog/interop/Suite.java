@@ -1,11 +1,19 @@
 package polylog.interop;
 
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
 
-/** Cases that run one after the other, each in a thread of its own and within a time. */
+/**
+ * Cases, each of which runs within a time in a thread of its own. Most of them wait more than they work,
+ * and have topics and groups of their own, so several run at once.
+ */
 abstract class Suite {
   /** A case passes if it returns. */
   interface Case {
@@ -25,10 +33,14 @@ abstract class Suite {
     }
   }
 
+  private record Planned(String name, Duration limit, Case body) {}
+
   private final String name;
   private final Report report;
   private final Predicate<String> wanted;
   private final boolean full;
+  private final List<Planned> together = new ArrayList<>();
+  private final List<Planned> alone = new ArrayList<>();
 
   Suite(String name, Run.Options options) {
     this.name = name;
@@ -37,19 +49,29 @@ abstract class Suite {
     this.full = options.full();
   }
 
-  /** Runs every case. */
-  abstract void run() throws Exception;
+  /** Names the cases. */
+  abstract void plan() throws Exception;
+
+  /** Runs that many cases at once, and then those that want to be alone. */
+  final void run(int lanes) throws Exception {
+    plan();
+    ExecutorService pool = Executors.newFixedThreadPool(lanes);
+    together.forEach(c -> pool.execute(() -> run(c)));
+    pool.shutdown();
+    pool.awaitTermination(1, TimeUnit.HOURS);
+    alone.forEach(this::run);
+  }
 
   final boolean isFull() {
     return full;
   }
 
-  /** Runs a case that may take a minute. */
+  /** A case that may take a minute. */
   final void test(String test, Case c) {
     test(test, Duration.ofSeconds(60), c);
   }
 
-  /** Runs a case that is worth its time only in the full form. */
+  /** A case that is worth its time only in the full form. */
   final void testFull(String test, Duration limit, Case c) {
     if (full) {
       test(test, limit, c);
@@ -57,29 +79,39 @@ abstract class Suite {
   }
 
   final void test(String test, Duration limit, Case c) {
-    if (!wanted.test(name + "/" + test)) {
-      return;
+    if (wanted.test(name + "/" + test)) {
+      together.add(new Planned(test, limit, c));
     }
+  }
+
+  /** A case that measures time, or changes what others look at. */
+  final void testAlone(String test, Duration limit, Case c) {
+    if (wanted.test(name + "/" + test)) {
+      alone.add(new Planned(test, limit, c));
+    }
+  }
+
+  private void run(Planned planned) {
     Throwable[] fault = new Throwable[1];
     Thread t =
         new Thread(
             () -> {
               try {
-                c.run();
+                planned.body.run();
               } catch (Throwable e) {
                 fault[0] = e;
               }
             },
-            name + "/" + test);
+            name + "/" + planned.name);
     t.setDaemon(true);
     long start = System.nanoTime();
     t.start();
     Report.Outcome outcome = Report.Outcome.PASS;
     String reason = "";
     try {
-      t.join(limit.toMillis());
+      t.join(planned.limit.toMillis());
       if (t.isAlive()) {
-        reason = "still running after " + limit.toSeconds() + " s" + at(t.getStackTrace());
+        reason = "still running after " + planned.limit.toSeconds() + " s" + at(t.getStackTrace());
         outcome = Report.Outcome.FAIL;
         t.interrupt();
         t.join(5_000);
@@ -94,7 +126,7 @@ abstract class Suite {
       Thread.currentThread().interrupt();
       return;
     }
-    report.add(new Report.Result(name, test, outcome, reason, (System.nanoTime() - start) / 1_000_000));
+    report.add(new Report.Result(name, planned.name, outcome, reason, (System.nanoTime() - start) / 1_000_000));
   }
 
   /** One line that says what went wrong and where in this program. */
