@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A report is what became of a suite.
+type report struct {
+	suite    string
+	outcomes []outcome
+	broken   error // why the suite as a whole is no good
+	took     time.Duration
+
+	expected     []string // failed, and known to
+	surprises    []string // failed
+	unexpectedly []string // passed, or gone, though known to fail
+}
+
+func (r *report) count(v verdict) int {
+	n := 0
+	for _, o := range r.outcomes {
+		if o.verdict == v {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *report) judge(e expectation) {
+	verdicts := map[string]verdict{}
+	for _, o := range r.outcomes {
+		verdicts[o.test] = o.verdict
+		reason, known := e[r.suite+" "+o.test]
+		switch {
+		case o.verdict == failed && known:
+			r.expected = append(r.expected, o.test+": "+reason)
+		case o.verdict == failed:
+			r.surprises = append(r.surprises, o.test)
+		case known:
+			r.unexpectedly = append(r.unexpectedly, fmt.Sprintf("%s: %s, though known to fail: %s", o.test, o.verdict, reason))
+		}
+	}
+	if r.broken != nil {
+		return
+	}
+	for what, reason := range e {
+		name, test, _ := strings.Cut(what, " ")
+		if _, ran := verdicts[test]; name == r.suite && !ran {
+			r.unexpectedly = append(r.unexpectedly, fmt.Sprintf("%s: is no more, though known to fail: %s", test, reason))
+		}
+	}
+}
+
+func (r *report) good() bool {
+	return r.broken == nil && len(r.surprises)+len(r.unexpectedly) == 0
+}
+
+func (r *report) line() string {
+	return fmt.Sprintf("%d passed, %d failed (%d known), %d skipped, %.0fs",
+		r.count(passed), r.count(failed), len(r.expected), r.count(skipped), r.took.Seconds())
+}
+
+// table prints reports for people, and says whether all of them are good.
+func table(target string, reports []report) (string, bool) {
+	var b strings.Builder
+	ok := true
+	fmt.Fprintf(&b, "\n%-14s %7s %7s %7s %7s %6s\n", target, "passed", "failed", "known", "skipped", "time")
+	var p, f, k, s int
+	for _, r := range reports {
+		mark := ""
+		if !r.good() {
+			ok, mark = false, "  <<<"
+		}
+		fmt.Fprintf(&b, "%-14s %7d %7d %7d %7d %5.0fs%s\n", r.suite, r.count(passed), r.count(failed), len(r.expected), r.count(skipped), r.took.Seconds(), mark)
+		p, f, k, s = p+r.count(passed), f+r.count(failed), k+len(r.expected), s+r.count(skipped)
+	}
+	fmt.Fprintf(&b, "%-14s %7d %7d %7d %7d\n", "all", p, f, k, s)
+	section := func(title string, of func(r report) []string) {
+		first := true
+		for _, r := range reports {
+			for _, line := range of(r) {
+				if first {
+					fmt.Fprintf(&b, "\n%s\n", title)
+					first = false
+				}
+				fmt.Fprintf(&b, "  %s %s\n", r.suite, strings.ReplaceAll(line, "\n", "\n    "))
+			}
+		}
+	}
+	section("failed, as expected", func(r report) []string { return r.expected })
+	section("FAILED", func(r report) []string { return r.surprises })
+	section("NOT FAILED, though expected.txt says so", func(r report) []string { return r.unexpectedly })
+	section("BROKEN", func(r report) []string {
+		if r.broken == nil {
+			return nil
+		}
+		return []string{r.broken.Error()}
+	})
+	if ok {
+		fmt.Fprintf(&b, "\neverything as expected\n")
+	}
+	return b.String(), ok
+}
