@@ -18,8 +18,8 @@ import (
 // has records in.
 type Partition interface {
 	// EndTransaction appends the end marker; w is told when that is durable.
-	// ErrProducerFenced if a marker or record of a newer epoch is there;
-	// commitlog.ErrDeleted if the partition is gone.
+	// destination.ErrProducerFenced if a marker or record of a newer epoch is
+	// there; commitlog.ErrDeleted if the partition is gone.
 	EndTransaction(producerID int64, epoch int16, coordinatorEpoch int32, commit bool, w commitlog.Waiter) error
 }
 
@@ -77,8 +77,7 @@ const (
 	expireEvery = time.Hour
 )
 
-// ErrProducerFenced is what a Partition answers that knows a newer epoch.
-var ErrProducerFenced = errors.New("producer fenced by a newer epoch")
+var _ Partition = (*destination.Partition)(nil)
 
 // Settings are how __transaction_state is to be made: of kind log, compacted,
 // in segments that are small because all of it is read at a start.

@@ -164,7 +164,7 @@ func (e *ending) done(t target, err error) {
 // over says that there is nothing to end any more: the topic was deleted, or
 // the marker is there and more behind it.
 func over(err error) bool {
-	return errors.Is(err, destination.ErrNotFound) || errors.Is(err, commitlog.ErrDeleted) || errors.Is(err, ErrProducerFenced)
+	return errors.Is(err, destination.ErrNotFound) || errors.Is(err, commitlog.ErrDeleted) || errors.Is(err, destination.ErrProducerFenced)
 }
 
 // again does j a little later. mu is held.
