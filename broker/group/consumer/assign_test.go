@@ -5,7 +5,9 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
 )
 
@@ -281,6 +283,36 @@ func checkShared(t rapid.TB, members []subscriber, targets [][]Partition, same b
 	}
 	if same && most-least > 1 {
 		t.Fatalf("shared unevenly: %v", targets)
+	}
+}
+
+// BenchmarkHeartbeat is one of 1000 members of a stable group.
+func BenchmarkHeartbeat(b *testing.B) {
+	now := time.Unix(1_700_000_000, 0)
+	topics := topicMap{"topic-a": topicOf(0, 4000)}
+	g := New("g", Options{})
+	for round := range 2 {
+		for i := range 1000 {
+			r := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+			r.Version, r.Group, r.MemberID = 1, "g", fmt.Sprintf("m%04d", i)
+			if r.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}; round == 0 {
+				r.RebalanceTimeoutMillis, r.SubscribedTopicNames = 1000, []string{"topic-a"}
+			}
+			if m := g.members[r.MemberID]; m != nil {
+				r.MemberEpoch = m.epoch
+			}
+			g.Heartbeat(now, topics, r, Client{})
+		}
+	}
+	if state := g.State(); state != "Stable" {
+		b.Fatal(state)
+	}
+	r := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	r.Version, r.Group, r.MemberID, r.MemberEpoch = 1, "g", "m0500", g.epoch
+	for b.Loop() {
+		if result := g.Heartbeat(now, topics, r, Client{}); result.Response.ErrorCode != 0 || len(result.Records) > 0 {
+			b.Fatal(result)
+		}
 	}
 }
 

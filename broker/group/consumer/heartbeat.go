@@ -94,7 +94,11 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 	// A successor takes over the target of its predecessor, and needs no new
 	// one, unless it was a member on its own account.
 	joined := m == nil && (replaced == nil || replaced.id != before.id && g.members[before.id] != nil)
-	preferred := g.preferredAssignor()
+	elects := m == nil || said.assignor != before.assignor
+	preferred := ""
+	if elects {
+		preferred = g.preferredAssignor()
+	}
 	added := g.addRegex(now, said.regex, compiled, topics)
 	if m == nil || !said.equal(before.memberValue) {
 		g.write(typeMember, before.id, said)
@@ -103,11 +107,11 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 		g.replace(replaced, m)
 	}
 	subscriptionChanged := !slices.Equal(said.topics, before.topics) || said.regex != before.regex
-	if subscriptionChanged {
-		g.dropRegex(before.regex)
+	elected := elects && g.preferredAssignor() != preferred
+	g.look(now, topics, joined || subscriptionChanged || added || elected)
+	if g.targetEpoch < g.epoch {
+		g.retarget(topics, assignors[g.preferredAssignor()])
 	}
-	g.look(now, topics, joined || subscriptionChanged || added || g.preferredAssignor() != preferred)
-	g.retarget(topics, assignors[g.preferredAssignor()])
 
 	owned := before.assigned
 	if step := g.reconcile(m, topics, ownedBy(r), subscriptionChanged); !step.equal(m.currentValue) {

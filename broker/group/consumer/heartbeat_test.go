@@ -514,6 +514,21 @@ func TestTopicsChange(t *testing.T) {
 	b.beat("4", "m1", 4)
 }
 
+// Who leaves may take the last subscription to a topic along: that is noticed
+// with the same change, not later.
+func TestLastSubscriberLeaves(t *testing.T) {
+	b := newBench(t, Options{RefreshInterval: time.Second, SessionTimeout: time.Hour}, topicA, topicB)
+	b.beat("1 a:0,1,2,3", "m1", 0, to("topic-a"))
+	b.beat("2 b:0,1", "m2", 0, to("topic-b"))
+	b.beat("2", "m1", 1)
+	b.beat("-1", "m2", -1)
+	b.beat("4", "m1", 2)
+	for range 3 {
+		b.now = b.now.Add(time.Second)
+		b.beat("4", "m1", 4)
+	}
+}
+
 func TestServerAssignor(t *testing.T) {
 	b := newBench(t, Options{}, topicA)
 	if got := b.g.Describe(b.topics).AssignorName; got != "uniform" {

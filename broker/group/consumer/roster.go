@@ -369,12 +369,9 @@ func (r *roster) subscribed(topic string) bool {
 	return false
 }
 
-// retarget computes the target of the group's epoch, if that was not done, and
-// records what differs from the target before.
+// retarget computes the target of the group's epoch and records what differs
+// from the target before.
 func (r *roster) retarget(topics Topics, assign assignor) {
-	if r.targetEpoch >= r.epoch {
-		return
-	}
 	members := r.sorted()
 	subscribers := make([]subscriber, 0, len(members))
 	for _, m := range members {

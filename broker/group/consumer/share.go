@@ -84,7 +84,7 @@ func (g *ShareGroup) stay(now time.Time, topics Topics, r *kmsg.ShareGroupHeartb
 		g.write(typeShareMember, before.id, said)
 	}
 	m = g.members[before.id]
-	g.look(now, topics, before.epoch == 0 || !slices.Equal(said.topics, before.topics))
+	g.look(now, topics, !slices.Equal(said.topics, before.topics))
 	if g.targetEpoch < g.epoch {
 		g.initialize(topics)
 		g.retarget(topics, assignSimple)
