@@ -21,17 +21,20 @@ type Partition struct {
 	// committer, which must never wait for someone who is registering.
 	mu       sync.Mutex
 	watchers atomic.Pointer[[]*watcher]
+
+	producing producing
 }
 
 // watcher has an address, so that a function can be found again to cancel it.
 type watcher struct{ fn func() }
 
 // NewPartition wraps log. epoch is the leader epoch under which it is served.
-// It takes the log's OnStable for itself, so it must come before any append.
+// It takes the log's OnStable and OnCut for itself, so it must come before any append.
 func NewPartition(number int32, log *commitlog.Log, epoch int32) *Partition {
 	p := &Partition{number: number, log: log}
 	p.epoch.Store(epoch)
 	log.OnStable(p.notify)
+	log.OnCut(p.cut)
 	return p
 }
 

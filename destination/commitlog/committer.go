@@ -187,8 +187,8 @@ func (l *Log) rollback() {
 	l.next = l.w.end
 	l.round++
 	l.w.round = l.round
-	if l.gate != nil {
-		l.gate.Cut(l.next)
+	if l.onCut != nil {
+		l.onCut(l.next)
 	}
 	l.mu.Unlock()
 }

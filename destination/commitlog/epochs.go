@@ -19,6 +19,7 @@ type tracked struct {
 	epochsDirty  bool
 	producers    *producers // nil until somebody wanted it
 	observed     int64      // batches below were taken in, if any was in this process
+	snapshots    []int64    // of producers, ascending; nil until they were listed
 	txnsUnsynced []dirtySegment
 }
 

@@ -39,9 +39,9 @@ type Log struct {
 	// mu guards the following; it is taken after files and before lane.mu.
 	mu      sync.Mutex
 	next    int64
-	round   int  // counts rollbacks
-	gate    Gate // may be nil
-	created bool // the create operation is in the journal, or there is a checkpoint with the log
+	round   int             // counts rollbacks
+	onCut   func(end int64) // may be nil
+	created bool            // the create operation is in the journal, or there is a checkpoint with the log
 	deleted bool
 
 	hints hints

@@ -33,25 +33,25 @@ type ProducerBatch struct {
 // transaction open, are forgotten as if they had expired: their next batch may have any sequence.
 const MaxProducers = 100_000
 
-// Gate decides on appends of producers' batches. It is called with the log locked: it must not call the log.
+// Gate decides on appends of producers' batches. It is called with the log locked: it must call nothing of the log that
+// takes a lock.
 type Gate interface {
 	// Admit is asked before a batch is appended at an offset. Another offset than that means that it is there already.
 	Admit(b record.Batch, at int64) (base int64, err error)
-	// Cut says that everything at and above end was refused, or was truncated.
-	Cut(end int64)
-}
-
-// SetGate sets the gate of AppendChecked. It is set before the first append.
-func (l *Log) SetGate(g Gate) {
-	l.mu.Lock()
-	l.gate = g
-	l.mu.Unlock()
 }
 
 // AppendChecked is Append, or AppendEarly, of one batch that the gate admits, in one step. fresh is false if the gate says
 // that the batch is at base already; then w is not called.
-func (l *Log) AppendChecked(b record.Batch, early bool, w Waiter) (base int64, fresh bool, err error) {
-	return l.appendFor(b, w, early, l.gate)
+func (l *Log) AppendChecked(b record.Batch, early bool, w Waiter, g Gate) (base int64, fresh bool, err error) {
+	return l.appendFor(b, w, early, g)
+}
+
+// OnCut sets the function that is told when what was appended at and above end is refused, before any Waiter is, or is
+// truncated. It is called with the log locked, like a Gate, and set before the first append.
+func (l *Log) OnCut(fn func(end int64)) {
+	l.mu.Lock()
+	l.onCut = fn
+	l.mu.Unlock()
 }
 
 // Barrier has w called when everything that was appended before is durable or refused.
@@ -230,6 +230,12 @@ func (p *producers) bound() {
 type marker struct {
 	commit           bool
 	coordinatorEpoch int32
+}
+
+// CoordinatorEpoch is that of an end marker.
+func CoordinatorEpoch(b record.Batch) (epoch int32, ok bool) {
+	m, ok := parseMarker(b)
+	return m.coordinatorEpoch, ok
 }
 
 // parseMarker reads an end marker: the key is version and kind, the value is version and coordinator epoch.

@@ -297,6 +297,7 @@ func (l *Log) dropSnapshots(end int64) error {
 	if !l.produced.Load() && !l.memory {
 		return nil
 	}
+	l.aside.snapshots = nil
 	offsets, err := l.snapshots()
 	for _, at := range offsets {
 		if at > end {
@@ -328,21 +329,36 @@ func (l *Log) saveProducers(at int64, always bool) error {
 		return err
 	}
 	p.dirty = false
-	offsets, err := l.snapshots()
-	if err != nil {
-		return err
+	if l.aside.snapshots == nil {
+		var err error
+		if l.aside.snapshots, err = l.snapshots(); err != nil {
+			return err
+		}
+	} else if n := len(l.aside.snapshots); l.aside.snapshots[n-1] < at {
+		l.aside.snapshots = append(l.aside.snapshots, at)
 	}
+	return l.trimSnapshots()
+}
+
+// trimSnapshots removes those that nobody needs. files is held.
+func (l *Log) trimSnapshots() (err error) {
+	offsets := l.aside.snapshots
 	n := len(offsets)
 	if !l.memory { // the end of the last checkpoint is where a crash may lead back to
 		n = sort.Search(n, func(i int) bool { return offsets[i] > l.durable.Load() })
 	}
-	for i := 0; err == nil && i < n-keptSnapshots; i++ {
-		_, base := slices.BinarySearchFunc(l.segments, offsets[i], func(s *segment, at int64) int { return cmp.Compare(s.base, at) })
-		if base {
-			continue // from there an index of aborted transactions is made again
+	n = max(n-keptSnapshots, 0)
+	kept := offsets[:0]
+	for i, at := range offsets {
+		// From the beginning of a segment an index of aborted transactions is made again.
+		_, base := slices.BinarySearchFunc(l.segments, at, func(s *segment, at int64) int { return cmp.Compare(s.base, at) })
+		if i >= n || base || err != nil {
+			kept = append(kept, at)
+			continue
 		}
-		err = l.store.fs.Remove(segmentName(l.dir, offsets[i], snapshotExtension))
+		err = l.store.fs.Remove(segmentName(l.dir, at, snapshotExtension))
 	}
+	l.aside.snapshots = kept
 	return err
 }
 

@@ -61,8 +61,8 @@ func (l *Log) TruncateTo(offset int64) error {
 			return ErrOffsetOutOfRange
 		}
 		l.next = offset
-		if l.gate != nil {
-			l.gate.Cut(offset)
+		if l.onCut != nil {
+			l.onCut(offset)
 		}
 		return nil
 	})
