@@ -102,8 +102,9 @@ type Coordinator struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup // of workers
 
-	mu           sync.Mutex // guards all below
-	log          *destination.Destination
+	mu           sync.Mutex               // guards all below
+	log          *destination.Destination // nil until the first transactional id; then for good
+	opening      chan struct{}            // closed when the call of Options.Log that is under way is over
 	transactions map[string]*transaction
 	deadlines    deadlines // of open transactions
 	alarm        alarm     // for the first of deadlines
@@ -190,23 +191,35 @@ func (c *Coordinator) Close() error {
 func (c *Coordinator) nowMS() int64 { return c.o.Now().UnixMilli() }
 
 // open finds or makes the log, before the first transactional id is made.
-func (c *Coordinator) open() error {
-	c.mu.Lock()
-	have := c.log != nil
-	c.mu.Unlock()
-	if have {
-		return nil
-	}
-	log, err := c.o.Log()
-	if err != nil {
+// Those who come meanwhile wait for the same.
+func (c *Coordinator) open(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		if c.log != nil {
+			c.mu.Unlock()
+			return nil
+		}
+		if opening := c.opening; opening != nil {
+			c.mu.Unlock()
+			select {
+			case <-opening:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		c.opening = make(chan struct{})
+		c.mu.Unlock()
+		log, err := c.o.Log()
+		c.mu.Lock()
+		close(c.opening)
+		c.opening = nil
+		if err == nil {
+			c.log = log
+		}
+		c.mu.Unlock()
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.log == nil {
-		c.log = log
-	}
-	return nil
 }
 
 // partition is where the records of a transactional id are.
@@ -268,13 +281,12 @@ func (c *Coordinator) finish(t *transaction) {
 	}
 }
 
-// begin is what mu is held for when a machine wants something written. The
-// caller gives what it returns to append, without mu.
+// begin is called under mu when a machine has answered. The caller gives what it
+// returns, nil if there is nothing to write, to append, without mu.
 func (c *Coordinator) begin(t *transaction, a answer) *write {
 	if a.write == nil {
 		return nil
 	}
-	c.setDeadline(t)
 	return &write{c: c, t: t, done: make(chan struct{})}
 }
 

@@ -327,11 +327,11 @@ func TestRestart(t *testing.T) {
 		id2, epoch2, _ := r.init("prepared")
 		r.add("prepared", id2, epoch2, p0, p2)
 		r.addOffsets("prepared", id2, epoch2, "g")
-		id3, epoch3, _ := r.init("rotated")
+		id3, _, _ := r.init("rotated")
 		r.c.mu.Lock()
 		r.c.transactions["rotated"].current.epoch = maxEpoch - 1
 		r.c.mu.Unlock()
-		epoch3 = maxEpoch - 1
+		const epoch3 = maxEpoch - 1
 		want(t, "admit", r.c.Admit(t.Context(), "rotated", id3, epoch3, "a", 1, true), 0)
 		next3, nextEpoch3, code := r.end("rotated", 5, id3, epoch3, true)
 		want(t, "end", code, 0)
@@ -714,6 +714,36 @@ func TestClose(t *testing.T) {
 		want(t, "admit", r.c.Admit(t.Context(), "x", id, epoch+1, "a", 0, false), codeNotEnoughReplicas)
 		close(gate)
 		wg.Wait()
+	})
+}
+
+// TestFirstUse: many at once make the log once.
+func TestFirstUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		var r *rig
+		r = openRig(t, commitlog.NewMemFS(), func(o *Options) {
+			o.Log = func() (*destination.Destination, error) {
+				if calls++; calls == 1 {
+					time.Sleep(time.Second)
+					return nil, errors.New("not yet")
+				}
+				time.Sleep(time.Second)
+				return r.txns, nil
+			}
+		})
+		defer r.close()
+		_, _, code := r.init("x")
+		want(t, "init", code, codeCoordinatorNotAvailable)
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() {
+				_, _, code := r.init(fmt.Sprint(i))
+				want(t, "init", code, 0)
+			})
+		}
+		wg.Wait()
+		want(t, "calls", calls, 2)
 	})
 }
 

@@ -75,7 +75,7 @@ func (c *Coordinator) ensure(ctx context.Context, name string) (code int16) {
 	case count >= c.o.MaxIDs:
 		return codePolicyViolation
 	}
-	if err := c.open(); err != nil {
+	if err := c.open(ctx); err != nil {
 		c.o.Logger.Warn("no "+TopicName, "error", err)
 		return codeCoordinatorNotAvailable
 	}
