@@ -87,6 +87,7 @@ public final class Run {
           case "share" -> new ShareSuite(options, cluster).run(lanes);
           case "admin" -> new AdminSuite(options, cluster).run(lanes);
           case "transactions" -> new TransactionSuite(options, cluster).run(lanes);
+          case "tools" -> new ToolSuite(options, cluster, work).run(Math.min(lanes, 2));
           default -> {}
         }
       }
