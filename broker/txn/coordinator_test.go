@@ -605,8 +605,8 @@ func TestListTransactions(t *testing.T) {
 	})
 }
 
-// TestSharedSyncs ends many transactions at once, with few syncs.
-func TestSharedSyncs(t *testing.T) {
+// TestConcurrentEnds: no end waits for another's sync, and the goroutines are bounded.
+func TestConcurrentEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		const producers = 200
 		var ids [producers]int64
@@ -624,20 +624,32 @@ func TestSharedSyncs(t *testing.T) {
 			r.addOffsets(name, ids[i], 0, name)
 		})
 		before := r.store.Stats()
+		var waiting atomic.Int32
+		gate := make(chan struct{})
+		r.groupEnd = func(string) error {
+			waiting.Add(1)
+			<-gate
+			return nil
+		}
 		each(func(i int, name string) {
 			if _, _, code := r.end(name, 3, ids[i], 0, true); code != 0 {
 				t.Error(code)
 			}
 		})
+		want(t, "groups that are ended at once", waiting.Load(), maxWorkers)
+		d, _ := r.dataLog(p2)
+		want(t, "markers meanwhile", len(d.markers(t)), maxWorkers)
+		close(gate)
+		synctest.Wait()
+		want(t, "markers", len(d.markers(t)), producers)
 		after := r.store.Stats()
-		appends, syncs := after.Appends-before.Appends, after.Syncs-before.Syncs
-		t.Logf("%d appends, %d syncs", appends, syncs)
-		want(t, "appends", appends, producers*6)
-		if syncs > appends/4 {
-			t.Errorf("%d syncs for %d appends", syncs, appends)
-		}
+		t.Logf("%d appends, %d syncs", after.Appends-before.Appends, after.Syncs-before.Syncs)
+		want(t, "appends", after.Appends-before.Appends, producers*6)
 		if r.c.workers != 0 || len(r.c.jobs) != 0 {
 			t.Errorf("%d workers, %d jobs are left", r.c.workers, len(r.c.jobs))
+		}
+		for i := range producers {
+			want(t, "state", r.state(fmt.Sprint(i)), "CompleteCommit")
 		}
 	})
 }
@@ -648,7 +660,7 @@ func TestRefusedRecord(t *testing.T) {
 		id, epoch, _ := r.init("x")
 		r.c.mu.Lock()
 		r.c.transactions["x"].current.groups = []string{string(make([]byte, 4<<20))}
-		r.c.transactions["x"].current.state = ongoing
+		r.c.transactions["x"].current.state, r.c.transactions["x"].current.startMS = ongoing, time.Now().UnixMilli()
 		r.c.mu.Unlock()
 		_, _, code := r.end("x", 5, id, epoch, true)
 		want(t, "end", code, codeUnknownServerError)

@@ -282,10 +282,6 @@ func TestMachineWalk(t *testing.T) {
 		if r.IntN(2) == 0 {
 			m.current.epoch = maxEpoch - 4 // so that rotation is met
 		}
-		type identity struct {
-			id    int64
-			epoch int16
-		}
 		var fenced []identity // that no request may commit with
 		me := identity{m.current.producerID, m.current.epoch}
 		for step := range 300 {

@@ -2,7 +2,6 @@ package txn
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -195,13 +194,18 @@ type waiter chan error
 
 func (w waiter) Committed(err error) { w <- err }
 
-// dataLog is a partition that checks what the coordinator does to it: markers
-// never come with an older epoch than what is there.
+// dataLog is a partition, and the sequences of its producers.
 type dataLog struct {
+	*destination.Partition
 	log *commitlog.Log
 
-	mu     sync.Mutex
-	epochs map[int64]int16
+	mu   sync.Mutex
+	next map[identity]int32
+}
+
+type identity struct {
+	id    int64
+	epoch int16
 }
 
 // newLog is in r.mu.
@@ -212,46 +216,20 @@ func (r *rig) newLog(name string, partition int32) *dataLog {
 	if err != nil {
 		r.t.Error(err)
 	}
-	d := &dataLog{log: l, epochs: map[int64]int16{}}
-	for _, e := range d.events(r.t) {
-		d.epochs[e.producerID] = max(d.epochs[e.producerID], e.epoch)
-	}
-	return d
-}
-
-func (d *dataLog) append(b record.Batch, w commitlog.Waiter) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if epoch, known := d.epochs[b.ProducerID()]; known && b.ProducerEpoch() < epoch {
-		return destination.ErrProducerFenced
-	}
-	if _, err := d.log.Append(b, w); err != nil {
-		return err
-	}
-	d.epochs[b.ProducerID()] = b.ProducerEpoch()
-	return nil
-}
-
-func (d *dataLog) EndTransaction(producerID int64, epoch int16, coordinatorEpoch int32, commit bool, w commitlog.Waiter) error {
-	var b record.Builder
-	key, value := make([]byte, 4), make([]byte, 6)
-	if commit {
-		key[3] = 1
-	}
-	binary.BigEndian.PutUint32(value[2:], uint32(coordinatorEpoch))
-	b.SetProducer(producerID, epoch, -1, true)
-	b.SetControl()
-	b.Append(0, key, value, nil)
-	return d.append(b.Batch(), w)
+	return &dataLog{Partition: destination.NewPartition(partition, l, r.store.Epoch()), log: l, next: map[identity]int32{}}
 }
 
 // produce appends one record, and waits until it is durable.
 func (d *dataLog) produce(producerID int64, epoch int16, value string) error {
+	d.mu.Lock()
+	sequence := d.next[identity{producerID, epoch}]
+	d.next[identity{producerID, epoch}]++
+	d.mu.Unlock()
 	var b record.Builder
-	b.SetProducer(producerID, epoch, 0, true)
-	b.Append(0, nil, []byte(value), nil)
+	b.SetProducer(producerID, epoch, sequence, true)
+	b.Append(time.Now().UnixMilli(), nil, []byte(value), nil)
 	w := make(waiter, 1)
-	if err := d.append(b.Batch(), w); err != nil {
+	if _, err := d.Produce(b.Batch(), false, w); err != nil {
 		return err
 	}
 	return <-w

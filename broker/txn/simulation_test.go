@@ -252,6 +252,9 @@ func (h *history) check(t testing.TB, r *rig) {
 			}
 			outcome[name][place] = *commit
 		}
+		if d.LastStable() != d.Stable() {
+			t.Errorf("%s is stable up to %d of %d", place, d.LastStable(), d.Stable())
+		}
 		h.checkMarkers(t, place, d)
 	}
 	for _, a := range h.attempts {
@@ -284,10 +287,6 @@ func (h *history) check(t testing.TB, r *rig) {
 
 // checkMarkers: without a crash there are no two in a row of one producer.
 func (h *history) checkMarkers(t testing.TB, place string, d *dataLog) {
-	type identity struct {
-		id    int64
-		epoch int16
-	}
 	last := map[identity]event{}
 	for _, e := range d.events(t) {
 		key := identity{e.producerID, e.epoch}
