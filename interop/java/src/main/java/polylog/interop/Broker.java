@@ -140,18 +140,21 @@ public final class Broker {
     return Integer.parseInt(first.substring(first.lastIndexOf(':') + 1));
   }
 
-  /** What kafka-storage format does; directories that are formatted already stay as they are. */
+  /** What kafka-storage format does. A directory that is formatted already stays as it is. */
   private static void format(Properties properties) throws Exception {
+    String[] directories = properties.getProperty("log.dirs").split(",");
+    String metadata = properties.getProperty("metadata.log.dir", directories[0]);
+    if (Files.exists(Paths.get(metadata, "meta.properties"))) {
+      return;
+    }
     Formatter formatter =
         new Formatter()
             .setPrintStream(System.err)
             .setNodeId(Integer.parseInt(properties.getProperty("node.id")))
             .setClusterId(Uuid.randomUuid().toString())
             .setReleaseVersion(MetadataVersion.latestProduction())
-            .setIgnoreFormatted(true)
             .setControllerListenerName("CONTROLLER");
-    String[] directories = properties.getProperty("log.dirs").split(",");
-    formatter.setMetadataLogDirectory(properties.getProperty("metadata.log.dir", directories[0]));
+    formatter.setMetadataLogDirectory(metadata);
     for (String d : directories) {
       formatter.addDirectory(d);
     }

@@ -88,6 +88,13 @@ public final class Run {
           case "admin" -> new AdminSuite(options, cluster).run(lanes);
           case "transactions" -> new TransactionSuite(options, cluster).run(lanes);
           case "tools" -> new ToolSuite(options, cluster, work).run(Math.min(lanes, 2));
+          case "streams" -> {
+            if (command == null) {
+              new StreamsSuite(options, bootstrap, null, work).run(1);
+            } else {
+              new StreamsSuite(options, null, command, work).run(1);
+            }
+          }
           default -> {}
         }
       }
