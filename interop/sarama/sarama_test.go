@@ -453,11 +453,12 @@ func TestAdminConfigs(t *testing.T) {
 	a := admin(t)
 	topic := target.Topic(t, 1, "retention.ms=3600000")
 	setting := func() string {
-		entries, err := a.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}})
-		if err != nil || len(entries) != 1 {
-			t.Fatalf("%+v, %v", entries, err)
+		r := &sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}}
+		answers, err := a.DescribeConfigs([]*sarama.ConfigResource{r}, sarama.DescribeConfigsOptions{})
+		if err != nil || len(answers) != 1 || len(answers[0].Configs) != 1 {
+			t.Fatalf("%+v, %v", answers, err)
 		}
-		return entries[0].Value
+		return answers[0].Configs[0].Value
 	}
 	if v := setting(); v != "3600000" {
 		t.Error(v)

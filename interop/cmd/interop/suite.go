@@ -19,6 +19,7 @@ type suite struct {
 	what  string
 	full  bool // not part of a quick run
 	ours  bool // needs the native protocol: polylog only
+	exact bool // asks what a fake broker does not do
 	limit time.Duration
 	port  int // where the broker must listen; 0 is anywhere
 	// command makes what is to be run. It may build it first.
@@ -73,7 +74,7 @@ var suites = []suite{
 		limit: 4 * time.Minute, command: node("platformatic.test.mjs"), reads: tap,
 	},
 	{
-		name: "pitfalls", what: "what breaks clients when it is wrong, each with two clients or more",
+		name: "pitfalls", what: "what breaks clients when it is wrong, each with two clients or more", exact: true,
 		limit: 4 * time.Minute, command: ownTests("pitfalls"), reads: goTests,
 	},
 	{
@@ -84,10 +85,11 @@ var suites = []suite{
 
 // wants says whether a run without named suites has this one.
 func (s suite) wants(o options) bool {
-	if s.ours && o.target != "polylog" {
+	switch {
+	case s.ours && o.target != "polylog", s.exact && o.target == "kfake", s.full && o.quick:
 		return false
 	}
-	return !(s.full && o.quick)
+	return true
 }
 
 func (s suite) run(ctx context.Context, e *environment) (r report) {
