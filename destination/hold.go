@@ -118,6 +118,12 @@ func (c *Cursor) trackCounted(from, to int64, r run) {
 	}
 }
 
+// HeldSend is where what producer keeps back lies: within [from, to).
+func (c *Cursor) HeldSend(producer uint64) (from, to int64) {
+	o := c.owners[ownerKey{producer, heldSend}]
+	return o.from, o.to
+}
+
 // Held are the transactions that hold messages, ascending. After a restart the
 // coordinator ends those that were never prepared.
 func (c *Cursor) Held() []uint64 { return c.ownersOf(held) }

@@ -160,9 +160,9 @@ func (a *admission) Admit(b record.Batch, at int64) (int64, error) {
 	}
 	p.state.settle(stable)
 	if b.IsControl() {
-		epoch, _ := commitlog.CoordinatorEpoch(b)
+		m, _ := commitlog.ParseMarker(b)
 		return at, p.state.end(&ending{
-			at: at, id: b.ProducerID(), now: now, epoch: b.ProducerEpoch(), coordinatorEpoch: epoch,
+			at: at, id: b.ProducerID(), now: now, epoch: b.ProducerEpoch(), coordinatorEpoch: m.CoordinatorEpoch,
 		})
 	}
 	a.cuts = p.state.cuts

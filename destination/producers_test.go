@@ -137,11 +137,11 @@ func TestProduceTransactions(t *testing.T) {
 	check(11)
 	for range 2 {
 		aborted, err := r.p.Aborted(0, 11)
-		if want := []AbortedTransaction{{1, 2, 8}, {3, 5, 10}}; err != nil || !slices.Equal(aborted, want) {
+		if want := []AbortedTransaction{{ProducerID: 1, FirstOffset: 2, LastOffset: 8}, {ProducerID: 3, FirstOffset: 5, LastOffset: 10}}; err != nil || !slices.Equal(aborted, want) {
 			t.Errorf("aborted %v %v, want %v", aborted, err, want)
 		}
 		aborted, err = r.p.Aborted(9, 10)
-		if want := []AbortedTransaction{{3, 5, 10}}; err != nil || !slices.Equal(aborted, want) {
+		if want := []AbortedTransaction{{ProducerID: 3, FirstOffset: 5, LastOffset: 10}}; err != nil || !slices.Equal(aborted, want) {
 			t.Errorf("aborted %v %v, want %v", aborted, err, want)
 		}
 		restart()

@@ -53,6 +53,7 @@ func (v *View) Browse(ctx context.Context, after Position, sel Selector, limit i
 // picture is what a partition's cursor said at one moment.
 type picture struct {
 	p         *destination.Partition
+	sends     sends // of Kafka's transactions, as they were
 	stable    int64
 	next      int64               // offsets from here on were never looked at
 	available intervals           // below next
@@ -75,8 +76,12 @@ func (v *View) picture(after Position) (Position, []picture, error) {
 		if i < len(after) {
 			next[i] = max(next[i], after[i])
 		}
+		p.endSends()
 		pic := &pictures[i]
 		*pic = picture{p: p.p, stable: p.p.Stable(), next: p.cursor.Next()}
+		if err := pic.sends.take(p.p, pic.stable); err != nil {
+			return nil, nil, fmt.Errorf("browse %q: %w", v.d.Name, err)
+		}
 		for from, to := range p.cursor.UndoneRanges(next[i], pic.next) {
 			pic.available = append(pic.available, interval{from, to})
 		}
@@ -164,6 +169,15 @@ func (b *browser) partition(ctx context.Context, pic *picture, offset int64) (in
 func (b *browser) batch(pic *picture, batch record.Batch, offset int64) (int64, error) {
 	if batch.IsControl() {
 		return batch.NextOffset(), nil
+	}
+	if batch.NextOffset() > pic.next && batch.IsTransactional() { // nobody has looked at it yet
+		o, err := pic.sends.outcome(batch)
+		if err != nil {
+			return offset, fmt.Errorf("browse: %w", err)
+		}
+		if o != committed {
+			return batch.NextOffset(), nil
+		}
 	}
 	next := b.choose(pic, batch, offset)
 	if len(b.chosen) == 0 {

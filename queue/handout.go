@@ -47,9 +47,11 @@ func (v *View) run() (more bool) {
 	return more
 }
 
-// takeDue takes back what is due again or whose lock has expired.
+// takeDue takes back what is due again, whose lock has expired, or whose
+// transaction has ended.
 func (v *View) takeDue(now int64) {
 	for _, p := range v.parts {
+		p.endSends()
 		if at, ok := p.cursor.NextWake(); !ok || at > now {
 			continue
 		}
@@ -66,6 +68,7 @@ func (v *View) takeDue(now int64) {
 func (v *View) handOutAll(now int64) (handed int64) {
 	for _, p := range v.parts {
 		p.stable = p.p.Stable()
+		p.sends.forget()
 	}
 	for handed < turnRecords && v.readLeft > 0 {
 		before := handed

@@ -173,28 +173,38 @@ func (l *lane) readOn(now int64) bool {
 		if b.NextOffset() <= l.scan {
 			continue
 		}
-		l.lookAt(c, int32(at), b, now)
+		if !l.lookAt(c, int32(at), b, now) {
+			break
+		}
 		l.scan = b.NextOffset()
 		if !l.room() {
 			break
 		}
 	}
 	l.settleChunk(c)
-	return l.scan > before
+	before, after := before, l.scan
+	l.p.offerEnded()
+	return after > before
 }
 
-// lookAt looks at what of a batch is at or above scan.
-func (l *lane) lookAt(c *chunk, at int32, b record.Batch, now int64) {
+// lookAt looks at what of a batch is at or above scan. It is false if that cannot be done now.
+func (l *lane) lookAt(c *chunk, at int32, b record.Batch, now int64) bool {
 	cursor := l.p.cursor
 	from, to := max(l.scan, b.BaseOffset()), b.NextOffset()
 	if from > l.scan {
 		cursor.Pass(l.scan, from) // compacted away
 	}
+	next := cursor.Next()
+	if b.ProducerID() >= 0 && to > next {
+		if !l.p.look(b) {
+			return false
+		}
+		next = to // what is open is not available
+	}
 	if b.IsControl() {
 		cursor.Pass(from, to)
-		return
+		return true
 	}
-	next := cursor.Next()
 	cursor.ScanTo(to)
 	available := l.p.v.available[:0]
 	if next > from {
@@ -206,7 +216,10 @@ func (l *lane) lookAt(c *chunk, at int32, b record.Batch, now int64) {
 		available = append(available, interval{max(next, from), to})
 	}
 	l.p.v.available = available
-	l.absorb(c, at, b, available, true, now)
+	if len(available) > 0 {
+		l.absorb(c, at, b, available, true, now)
+	}
+	return true
 }
 
 // readBack reads one chunk of what came back, and says whether it came any further.

@@ -12,7 +12,10 @@ type part struct {
 	id      destination.CursorID
 	cursor  *destination.Cursor
 	unwatch func()
-	stable  int64 // as of the beginning of the turn
+	stable  int64   // as of the beginning of the turn
+	sends   sends   // of Kafka's transactions, as of this turn
+	ends    uint64  // Partition.Ended when endSends looked last
+	ended   []int64 // what transactions have let go while a lane was reading, to be offered to all
 
 	shared   *lane              // of the consumers without a selector
 	lanes    []*lane            // of those with one
@@ -40,7 +43,7 @@ func openPart(v *View, dp *destination.Partition, start int64) *part {
 			c.EndHold(txn, true)
 		}
 	}
-	p.cursor = c
+	p.cursor, p.sends.p, p.ends = c, dp, neverLooked
 	p.shared = &lane{p: p, scan: c.Floor()}
 	p.unwatch = dp.Watch(v.trigger)
 	return p

@@ -27,6 +27,7 @@ var simulationSeed = flag.Uint64("seed", 0, "run the simulation with this seed o
 //	Q4 what is delivered for the first time comes in the order of sending
 //	Q5 the account is right at all times, and in the end every message is somewhere
 //	Q6 a message is never at its dead letter destination and still here, nor at neither
+//	Q9 what a transaction sent is delivered after it has committed, and never if it was aborted
 func TestSimulation(t *testing.T) {
 	seeds := uint64(60)
 	if testing.Short() {
@@ -58,6 +59,7 @@ type fate struct {
 	seen      bool // delivered at least once
 	excused   bool // a power cut or a release may have lowered its count
 	delayed   bool // overtaken by what was sent later
+	sender    *sender
 }
 
 type simulation struct {
@@ -68,6 +70,8 @@ type simulation struct {
 	v       *View
 	players []*player
 	sent    int
+	senders []*sender // one for each Kafka producer; its present transaction
+	ids     int64
 
 	mu    sync.Mutex
 	fates map[string]*fate
@@ -86,6 +90,9 @@ type player struct {
 func newSimulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), fates: map[string]*fate{}}
 	s.open(commitlog.NewMemFS())
+	for range 3 {
+		s.senders = append(s.senders, s.newSender(0))
+	}
 	return s
 }
 
@@ -158,6 +165,8 @@ func (s *simulation) delivered(p *player, g got) {
 		}
 	}
 	switch {
+	case f.sender != nil && f.sender.outcome != committed:
+		bad("Q9: delivered before the commit, or in spite of an abort")
 	case f.acked:
 		bad("Q3: delivered after its acknowledgement was confirmed")
 	case f.rejected:
@@ -194,7 +203,7 @@ func (s *simulation) run(steps int) error {
 
 func (s *simulation) step() {
 	p := s.players[s.rnd.IntN(len(s.players))]
-	switch n := s.rnd.IntN(100); {
+	switch n := s.rnd.IntN(125); {
 	case n < 25:
 		s.put()
 	case n < 45:
@@ -213,8 +222,12 @@ func (s *simulation) step() {
 		time.Sleep(time.Duration(s.rnd.IntN(1500)) * time.Millisecond)
 	case n < 95:
 		s.fullDisk()
-	default:
+	case n < 100:
 		s.powerCut()
+	case n < 115:
+		s.sendInTransaction()
+	default:
+		s.endTransaction(s.rnd.IntN(len(s.senders)), s.rnd.IntN(3) > 0)
 	}
 }
 
@@ -353,7 +366,140 @@ func (s *simulation) powerCut() {
 	s.mu.Unlock()
 	s.v.Close()
 	s.r.close()
+	s.endAgain(s.rnd.IntN(2) == 0, fs)
+}
+
+// sender is a transaction of a Kafka producer.
+type sender struct {
+	id        int64
+	epoch     int16
+	sequences map[int]int32 // by partition
+	sent      int           // batches
+	stored    int           // of those, confirmed
+	lost      bool          // a power cut took one
+	outcome   sendOutcome   // decided, as a coordinator does before it writes markers
+	ended     int           // markers that were confirmed
+}
+
+func (s *simulation) newSender(epoch int16) *sender {
+	s.ids++
+	return &sender{id: s.ids, epoch: epoch, sequences: map[int]int32{}}
+}
+
+// sendInTransaction sends a batch in the open transaction of one of the senders.
+func (s *simulation) sendInTransaction() {
+	tx := s.senders[s.rnd.IntN(len(s.senders))]
+	if tx.lost {
+		return
+	}
+	var b record.Builder
+	var all []*fate
+	for range 1 + s.rnd.IntN(5) {
+		body := fmt.Sprintf("m%d", s.sent)
+		s.sent++
+		f := &fate{sender: tx, delayed: true}
+		s.mu.Lock()
+		s.fates[body] = f
+		s.mu.Unlock()
+		all = append(all, f)
+		m := message{body: body}
+		if s.rnd.IntN(10) == 0 {
+			m.due = time.Now().Add(200 * time.Millisecond).UnixMilli()
+		}
+		m.appendTo(&b, time.Now().UnixMilli())
+	}
+	i := s.rnd.IntN(len(s.d.Partitions))
+	b.SetProducer(tx.id, tx.epoch, tx.sequences[i], true)
+	tx.sequences[i] += int32(len(all))
+	codec := record.None
+	if s.rnd.IntN(3) == 0 {
+		codec = record.LZ4
+	}
+	batch, err := record.Compress(nil, b.Batch(), codec)
+	must(s.t, err)
+	tx.sent++
+	_, err = s.d.Partitions[i].Produce(batch, false, s.then(func() {
+		tx.stored++
+		for _, f := range all {
+			f.stored = true
+		}
+	}))
+	must(s.t, err)
+	if s.rnd.IntN(2) == 0 {
+		synctest.Wait()
+	}
+}
+
+// endTransaction ends a transaction on all its partitions, and begins another.
+func (s *simulation) endTransaction(i int, commit bool) {
+	tx := s.senders[i]
+	synctest.Wait() // a client waits for its sends before it commits
+	s.mu.Lock()
+	if tx.outcome == open {
+		tx.outcome = aborted
+		if commit && !tx.lost && tx.stored == tx.sent {
+			tx.outcome = committed
+		}
+	}
+	s.mu.Unlock()
+	s.writeMarkers(tx)
+	s.senders[i] = s.newSender(0)
+	if s.rnd.IntN(2) == 0 { // the same producer, in a new epoch or in the old one
+		s.senders[i].id, s.senders[i].epoch = tx.id, tx.epoch+int16(s.rnd.IntN(2))
+		if tx.epoch == s.senders[i].epoch {
+			s.senders[i].sequences = tx.sequences
+			s.senders[i].lost = tx.lost
+		}
+	}
+	if s.rnd.IntN(10) == 0 {
+		s.powerCutDuring(tx)
+	}
+}
+
+func (s *simulation) writeMarkers(tx *sender) {
+	for _, i := range s.rnd.Perm(len(s.d.Partitions)) {
+		if _, sent := tx.sequences[i]; sent {
+			must(s.t, s.d.Partitions[i].EndTransaction(tx.id, tx.epoch, 0, tx.outcome == committed, s.then(func() { tx.ended++ })))
+		}
+	}
+}
+
+// powerCutDuring cuts the power when perhaps some of a transaction's markers
+// are written. The coordinator writes them again.
+func (s *simulation) powerCutDuring(tx *sender) {
+	s.powerCut()
+	s.writeMarkers(tx)
+}
+
+// endAgain restarts after a power cut. What a transaction sent and was not
+// told of may be lost, so that it can only abort; some do before the view is
+// open.
+func (s *simulation) endAgain(early bool, fs *commitlog.MemFS) {
+	for _, tx := range s.senders {
+		tx.lost = tx.lost || tx.stored < tx.sent
+	}
+	if early {
+		r := openRig(s.t, fs)
+		s.r, s.d = r, r.destination("q", "partitions", "2", "max.deliveries", "4")
+		for i, tx := range s.senders {
+			if tx.sent > 0 && s.rnd.IntN(2) == 0 {
+				s.endTransactionQuietly(i)
+			}
+		}
+		synctest.Wait()
+		s.r.close()
+	}
 	s.open(fs)
+}
+
+func (s *simulation) endTransactionQuietly(i int) {
+	tx := s.senders[i]
+	tx.outcome = aborted
+	if !tx.lost && s.rnd.IntN(2) == 0 {
+		tx.outcome = committed
+	}
+	s.writeMarkers(tx)
+	s.senders[i] = s.newSender(0)
 }
 
 // account is Q5.
@@ -377,6 +523,9 @@ func (s *simulation) account() {
 
 // finish has everything delivered and looks where each message is.
 func (s *simulation) finish() error {
+	for i := range s.senders {
+		s.endTransaction(i, s.rnd.IntN(2) > 0)
+	}
 	for _, p := range s.players {
 		s.excuse(p)
 		p.c.Close(true)
@@ -405,6 +554,9 @@ func (s *simulation) finish() error {
 			s.fail("Q3: %s is acknowledged and still somewhere", body)
 		case f.rejected && dead[body] != 1:
 			s.fail("Q6: %s was rejected and is not dead", body)
+		case f.sender != nil && f.sender.outcome == aborted && places > 0:
+			s.fail("Q9: %s was aborted and is somewhere", body)
+		case f.sender != nil && f.sender.outcome == aborted:
 		case f.stored && !f.acked && !f.maybeDone && places == 0:
 			s.fail("Q5: %s is lost: %+v", body, *f)
 		}

@@ -81,7 +81,7 @@ func (v *View) purge(ctx context.Context, limit int64) (n int64, more bool, err 
 }
 
 func (p *part) purge(limit int64) (n int64, more bool) {
-	p.cursor.ScanTo(p.p.Stable())
+	p.scanAll()
 	var waiting intervals
 	for from, to := range p.cursor.UndoneRanges(p.cursor.Floor(), p.cursor.Next()) {
 		if n == limit {
@@ -152,8 +152,12 @@ func (t *transfer) read(offset *int64) (available intervals, err error) {
 	if v.closed {
 		return nil, v.closedError()
 	}
-	c := t.p.cursor
-	c.ScanTo(t.p.p.Stable())
+	c, stable := t.p.cursor, t.p.p.Stable()
+	t.p.sends.forget()
+	produced := t.p.p.Log().Produced()
+	if !produced {
+		c.ScanTo(stable)
+	}
 	*offset = max(*offset, t.p.p.Start())
 	start := c.Next()
 	for from := range c.UndoneRanges(*offset, start) {
@@ -167,11 +171,15 @@ func (t *transfer) read(offset *int64) (available intervals, err error) {
 	end := start
 	for rest := t.buf; len(rest) > 0; {
 		var b record.Batch
-		if b, rest, err = record.Next(rest); err != nil {
+		if b, rest, err = record.Next(rest); err != nil || b.NextOffset() > stable {
+			break
+		}
+		if produced && b.NextOffset() > c.Next() && !t.p.look(b) {
 			break
 		}
 		end = b.NextOffset()
 	}
+	t.p.offerEnded()
 	for from, to := range c.UndoneRanges(start, end) {
 		available = append(available, interval{from, to})
 	}

@@ -123,12 +123,12 @@ func (p *producers) add(b record.Batch, now int64) (e abortedEntry, aborted bool
 		s.Epoch, s.LastSequence, s.OffsetDelta, s.Earlier = b.ProducerEpoch(), -1, 0, [4]ProducerBatch{}
 	}
 	if b.IsControl() {
-		m, ok := parseMarker(b)
+		m, ok := ParseMarker(b)
 		if !ok {
 			return e, false
 		}
-		s.CoordinatorEpoch = m.coordinatorEpoch
-		return p.finish(s, b.BaseOffset(), m.commit)
+		s.CoordinatorEpoch = m.CoordinatorEpoch
+		return p.finish(s, b.BaseOffset(), m.Commit)
 	}
 	if last, ok := lastSequence(b); ok {
 		if s.LastSequence >= 0 {
@@ -226,20 +226,14 @@ func (p *producers) bound() {
 	}
 }
 
-// marker is a transaction's end (KIP-98).
-type marker struct {
-	commit           bool
-	coordinatorEpoch int32
+// Marker is a transaction's end (KIP-98).
+type Marker struct {
+	Commit           bool
+	CoordinatorEpoch int32
 }
 
-// CoordinatorEpoch is that of an end marker.
-func CoordinatorEpoch(b record.Batch) (epoch int32, ok bool) {
-	m, ok := parseMarker(b)
-	return m.coordinatorEpoch, ok
-}
-
-// parseMarker reads an end marker: the key is version and kind, the value is version and coordinator epoch.
-func parseMarker(b record.Batch) (m marker, ok bool) {
+// ParseMarker reads a control batch: the key is version and kind, the value is version and coordinator epoch.
+func ParseMarker(b record.Batch) (m Marker, ok bool) {
 	var r record.Reader
 	if r.Reset(b, len(b)) != nil || !r.Next() {
 		return m, false
@@ -249,5 +243,5 @@ func parseMarker(b record.Batch) (m marker, ok bool) {
 		return m, false
 	}
 	kind := binary.BigEndian.Uint16(k[2:])
-	return marker{kind == 1, int32(binary.BigEndian.Uint32(v[2:]))}, kind <= 1
+	return Marker{kind == 1, int32(binary.BigEndian.Uint32(v[2:]))}, kind <= 1
 }
