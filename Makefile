@@ -49,8 +49,12 @@ powercut: build ## power cuts on a loop device (root)
 bench: build ## the workloads against this machine's own limits
 	cd bench && $(GO) run . -polylog ../$(BIN) -peers ceiling,polylog,polylog-memory
 
-bench-peers: build ## the same against NATS JetStream, RabbitMQ and ActiveMQ
+bench-peers: build ## the same against NATS JetStream, RabbitMQ, ActiveMQ and Redis
 	./test/install peers
+	@# The bench runs a Redis of its own: the package's service is not wanted.
+	command -v redis-server >/dev/null || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server && \
+	  { service redis-server stop; update-rc.d redis-server disable; true; }; }
 	cd bench && $(GO) run . -polylog ../$(BIN)
 
 fuzz: ## every fuzz target for FUZZTIME

@@ -32,7 +32,7 @@ func main() {
 		return
 	}
 	var s settings
-	peers := flag.String("peers", "ceiling,ceiling-memory,polylog,polylog-memory,jetstream,jetstream-sync,rabbitmq-quorum,activemq", "whom to measure, in this order")
+	peers := flag.String("peers", "ceiling,ceiling-memory,polylog,polylog-memory,jetstream,jetstream-sync,rabbitmq-quorum,activemq,redis-always", "whom to measure, in this order")
 	works := flag.String("workloads", "w1,w2,w4,latency,hundred", "what to run")
 	output := flag.String("json", "", "write every figure to this file as JSON")
 	flag.StringVar(&s.binary, "polylog", "../bin/polylog", "the program to measure")

@@ -42,6 +42,7 @@ func known(s settings) map[string]peer {
 		"jetstream-sync":  jetstreamPeer{sync: true},
 		"rabbitmq-quorum": rabbitPeer{},
 		"activemq":        activemqPeer{},
+		"redis-always":    redisPeer{},
 	}
 }
 
