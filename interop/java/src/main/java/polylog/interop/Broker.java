@@ -167,12 +167,19 @@ public final class Broker {
     if (remove == null) {
       return;
     }
-    try (Stream<Path> all = Files.walk(remove)) {
+    try {
+      remove(remove);
+    } catch (IOException e) {
+      System.err.println("remove " + remove + ": " + e);
+    }
+  }
+
+  /** Removes a directory and what is in it. */
+  static void remove(Path directory) throws IOException {
+    try (Stream<Path> all = Files.walk(directory)) {
       for (Path p : all.sorted(Comparator.reverseOrder()).toList()) {
         Files.deleteIfExists(p);
       }
-    } catch (IOException e) {
-      System.err.println("remove " + remove + ": " + e);
     }
   }
 

@@ -21,6 +21,7 @@ public final class Run {
         --expected FILE          the failures that are expected: lines of suite/case and a reason
         --only PATTERN           only the cases whose suite/case matches
         --lanes N                run N cases at once where they do not disturb each other; 4 if not given
+        --keep                   keep the brokers' data, which is kept in any case if something differs
         --slowest N              list the N slowest cases, too
 
       Suites: producer consumer share admin transactions tools streams dump; all of them, if none is named.
@@ -41,6 +42,7 @@ public final class Run {
     boolean full = false;
     int lanes = 4;
     int slowest = 0;
+    boolean keep = false;
     List<String> chosen = new ArrayList<>();
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
@@ -51,6 +53,7 @@ public final class Run {
         case "--only" -> wanted = Pattern.compile(arguments[++i]).asPredicate();
         case "--lanes" -> lanes = Integer.parseInt(arguments[++i]);
         case "--slowest" -> slowest = Integer.parseInt(arguments[++i]);
+        case "--keep" -> keep = true;
         case "quick" -> full = false;
         case "full" -> full = true;
         default -> {
@@ -69,41 +72,52 @@ public final class Run {
 
     Report report = new Report(System.out);
     Options options = new Options(report, wanted, full);
+    List<String> todo = suites.stream().filter(s -> chosen.isEmpty() || chosen.contains(s)).toList();
     Path work = Files.createTempDirectory("interop-");
     BrokerProcess started = null;
-    if (bootstrap == null) {
+    if (bootstrap == null && !todo.equals(List.of("streams"))) {
       started = new BrokerProcess(command, Files.createDirectories(work.resolve("broker")));
       bootstrap = started.start();
       data = started.directory;
     }
-    try (Cluster cluster = new Cluster(bootstrap)) {
-      for (String suite : suites) {
-        if (!chosen.isEmpty() && !chosen.contains(suite)) {
-          continue;
-        }
-        switch (suite) {
-          case "producer" -> new ProducerSuite(options, cluster).run(lanes);
-          case "consumer" -> new ConsumerSuite(options, cluster).run(lanes);
-          case "share" -> new ShareSuite(options, cluster).run(lanes);
-          case "admin" -> new AdminSuite(options, cluster).run(lanes);
-          case "transactions" -> new TransactionSuite(options, cluster).run(lanes);
-          case "tools" -> new ToolSuite(options, cluster, work).run(Math.min(lanes, 2));
-          case "streams" -> {
-            if (command == null) {
-              new StreamsSuite(options, bootstrap, null, work).run(1);
-            } else {
-              new StreamsSuite(options, null, command, work).run(1);
-            }
+    DumpSuite dump = new DumpSuite(options);
+    if (bootstrap != null) {
+      try (Cluster cluster = new Cluster(bootstrap)) {
+        for (String suite : todo) {
+          switch (suite) {
+            case "producer" -> new ProducerSuite(options, cluster).run(lanes);
+            case "consumer" -> new ConsumerSuite(options, cluster).run(lanes);
+            case "share" -> new ShareSuite(options, cluster).run(lanes);
+            case "admin" -> new AdminSuite(options, cluster).run(lanes);
+            case "transactions" -> new TransactionSuite(options, cluster).run(lanes);
+            case "tools" -> new ToolSuite(options, cluster, work).run(Math.min(lanes, 2));
+            case "dump" -> dump.prepare(cluster);
+            default -> {}
           }
-          default -> {}
         }
       }
     }
+    // The dump tool wants files that nobody writes, and the next broker wants the memory.
     if (started != null) {
       started.stop();
     }
-    boolean good = report.end(expected);
+    Path killed = null;
+    if (todo.contains("streams")) {
+      StreamsSuite streams = new StreamsSuite(options, bootstrap, command, work);
+      streams.run(1);
+      killed = streams.data();
+    }
+    if (todo.contains("dump")) {
+      dump.read(data, killed);
+      dump.run(1);
+    }
     report.slowest(slowest);
+    boolean good = report.end(expected);
+    if (good && !keep) {
+      Broker.remove(work);
+    } else {
+      System.out.println("the brokers' data and what they said: " + work);
+    }
     System.exit(good ? 0 : 1);
   }
 
