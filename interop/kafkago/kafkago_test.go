@@ -320,10 +320,10 @@ func TestOldAdmin(t *testing.T) {
 	if err := c.CreateTopics(kafka.TopicConfig{Topic: topic, NumPartitions: 2, ReplicationFactor: 1}); err != nil {
 		t.Fatal(err)
 	}
-	p, err := c.ReadPartitions(topic)
-	if err != nil || len(p) != 2 {
-		t.Errorf("%+v, %v", p, err)
-	}
+	target.Eventually(t, "the topic has two partitions", func() bool {
+		p, err := c.ReadPartitions(topic)
+		return err == nil && len(p) == 2
+	})
 	if err := c.DeleteTopics(topic); err != nil {
 		t.Fatal(err)
 	}

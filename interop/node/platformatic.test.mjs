@@ -13,6 +13,13 @@ const numbered = n => Array.from({ length: n }, (_, i) => `value-${i}`)
 
 after(() => admin.close())
 
+async function until (what, condition) {
+  for (const end = Date.now() + patience; !await condition();) {
+    if (Date.now() > end) assert.fail(`not after ${patience} ms: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
 const listGroups = () => admin.listGroups({ types: ['classic', 'consumer'] })
 
 async function topic (partitions = 1, configs = []) {
@@ -162,10 +169,7 @@ for (const [protocol, groupProtocol] of Object.entries(GroupProtocols)) {
     const held = m => (m.assignments ?? []).find(a => a.topic === t)?.partitions ?? []
     try {
       for (const m of members) await m.consume({ topics: [t], mode: 'earliest', autocommit: false })
-      for (const end = Date.now() + patience; members.some(m => held(m).length !== 2);) {
-        if (Date.now() > end) assert.fail('held ' + JSON.stringify(members.map(held)))
-        await new Promise(resolve => setTimeout(resolve, 50))
-      }
+      await until('two partitions for each', () => members.every(m => held(m).length === 2))
       assert.deepEqual(members.flatMap(held).sort(), [0, 1, 2, 3])
     } finally {
       for (const m of members) await m.close(true)
@@ -234,14 +238,16 @@ test('delete records', async () => {
 test('admin: topics', async () => {
   const [made] = await admin.createTopics({ topics: [name()], partitions: 2, replicas: 1 })
   assert.equal(made.partitions, 2)
-  assert((await admin.listTopics()).includes(made.name))
+  await until('the topic is listed', async () => (await admin.listTopics()).includes(made.name))
   await assert.rejects(admin.createTopics({ topics: [made.name], partitions: 1, replicas: 1 }))
   await assert.rejects(admin.createTopics({ topics: ['not/legal'], partitions: 1, replicas: 1 }))
-  await admin.createPartitions({ topics: [{ name: made.name, count: 5, assignments: [] }] })
-  const m = await admin.metadata({ topics: [made.name], forceUpdate: true })
-  assert.equal(m.topics.get(made.name).partitionsCount, 5)
+  await admin.createPartitions({ topics: [{ name: made.name, count: 5, assignments: null }] })
+  await until('it has five partitions', async () => {
+    const m = await admin.metadata({ topics: [made.name], forceUpdate: true })
+    return m.topics.get(made.name).partitionsCount === 5
+  })
   await admin.deleteTopics({ topics: [made.name] })
-  assert(!(await admin.listTopics()).includes(made.name))
+  await until('the topic is gone', async () => !(await admin.listTopics()).includes(made.name))
 })
 
 test('admin: configs', async () => {

@@ -108,6 +108,7 @@ func Test02UnknownMember(t *testing.T) {
 		cl, group := target.Client(t), target.Name(t)
 		s := kmsg.NewPtrSyncGroupRequest()
 		s.Group, s.MemberID, s.Generation = group, "nobody", 1
+		s.ProtocolType, s.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr("range")
 		code(t, "SyncGroup", target.Ask[*kmsg.SyncGroupResponse](t, cl, s).ErrorCode, kerr.UnknownMemberID)
 		h := kmsg.NewPtrHeartbeatRequest()
 		h.Group, h.MemberID, h.Generation = group, "nobody", 1

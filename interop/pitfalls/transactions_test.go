@@ -60,7 +60,8 @@ func overlapping(t *testing.T) string {
 var remaining = []string{"b", "e", "last"}
 
 // Test08Aborted: the list of aborted transactions is in the order of offsets, and
-// consumers of what is committed see nothing else.
+// consumers of what is committed see nothing else. Kafka itself lists them in the
+// order of their ends, and most clients sort; one that does not would be misled.
 func Test08Aborted(t *testing.T) {
 	t.Run("kgo-list", func(t *testing.T) {
 		topic := overlapping(t)

@@ -82,10 +82,15 @@ func Topic(t testing.TB, partitions int32, settings ...string) string {
 		name, value, _ := strings.Cut(s, "=")
 		configs[name] = &value
 	}
-	topic := Name(t)
-	if _, err := Admin(t).CreateTopic(Context(t), partitions, 1, configs, topic); err != nil {
+	topic, admin := Name(t), Admin(t)
+	if _, err := admin.CreateTopic(Context(t), partitions, 1, configs, topic); err != nil {
 		t.Fatalf("create topic %s: %v", topic, err)
 	}
+	// Kafka answers before the topic's leaders know that they are.
+	Eventually(t, "the partitions of "+topic+" have leaders", func() bool {
+		offsets, err := admin.ListEndOffsets(Context(t), topic)
+		return err == nil && offsets.Error() == nil
+	})
 	return topic
 }
 

@@ -7,8 +7,12 @@ import (
 	"strings"
 )
 
-// expectation says why a test is known to fail. Key: suite, a space, test.
+// expectation says why a test is known to fail. Key: suite, a space, test. A
+// reason that begins with sometimes is that of a test which also passes, for it
+// depends on how fast the machine is.
 type expectation map[string]string
+
+const sometimes = "sometimes: "
 
 // readExpected reads the lines that hold for one target:
 //

@@ -58,7 +58,7 @@ func TestTAP(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "expected.txt")
-	text := "# for people\n\nkfake,polylog s a: known -- it is so\n* s mended -- it was so\nkafka s b -- not here\npolylog s gone -- it was so\npolylog other x -- elsewhere\n"
+	text := "# for people\n\nkfake,polylog s a: known -- it is so\n* s mended -- it was so\nkafka s b -- not here\npolylog s gone -- it was so\npolylog s c -- sometimes: it is slow\npolylog other x -- elsewhere\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 // Interop runs Kafka clients that were written by others against a broker and
 // tells, suite by suite, what passed.
 //
-// A target is a broker: polylog built from this tree, kfake, or whatever answers
-// at --bootstrap, a real Kafka broker for one. A suite is a program that prints
+// A target is a broker: polylog built from this tree, a real Kafka broker from its
+// jars, kfake, or whatever answers at -bootstrap. A suite is a program that prints
 // its tests in a form that outcomes can read. The expectation, a checked-in file,
 // names each test that is known to fail, with the reason; the run fails when a
 // test fails that it does not name, and when one passes that it does.
@@ -37,7 +37,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.target, "target", "polylog", "`NAME` of the broker: polylog and kfake are started; any other name needs -bootstrap")
+	flag.StringVar(&o.target, "target", "polylog", "`NAME` of the broker: polylog, kafka and kfake are started; any other name needs -bootstrap")
 	flag.StringVar(&o.bootstrap, "bootstrap", "", "`HOST:PORT` of a broker that runs already; every suite then runs against that one")
 	flag.StringVar(&o.native, "native", "", "`HOST:PORT` of the native protocol of the polylog at -bootstrap")
 	flag.StringVar(&o.polylog, "polylog", "", "the polylog `PROGRAM`; built from the tree if empty")

@@ -38,7 +38,7 @@ func (r *report) judge(e expectation) {
 			r.expected = append(r.expected, o.test+": "+reason)
 		case o.verdict == failed:
 			r.surprises = append(r.surprises, o.test)
-		case known:
+		case known && !strings.HasPrefix(reason, sometimes):
 			r.unexpectedly = append(r.unexpectedly, fmt.Sprintf("%s: %s, though known to fail: %s", o.test, o.verdict, reason))
 		}
 	}

@@ -39,7 +39,7 @@ type environment struct {
 var suites = []suite{
 	{
 		name: "kgo", what: "franz-go's own tests: produce, group, transaction and share group pipelines, and its regressions",
-		limit: 15 * time.Minute, command: kgo, reads: topLevel,
+		limit: 15 * time.Minute, command: kgoTests, reads: topLevel,
 	},
 	{
 		name: "confluent", what: "confluent-kafka-go's integration tests, librdkafka inside, classic groups",
@@ -195,7 +195,7 @@ func (e *environment) compile(ctx context.Context, pkg string) (string, error) {
 	return program, nil
 }
 
-func kgo(ctx context.Context, e *environment) (*exec.Cmd, error) {
+func kgoTests(ctx context.Context, e *environment) (*exec.Cmd, error) {
 	program, err := e.compile(ctx, "github.com/twmb/franz-go/pkg/kgo")
 	if err != nil {
 		return nil, err

@@ -10,9 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // startLimit is how long a broker may take until it says that it is ready.
@@ -24,9 +28,10 @@ const stopLimit = 15 * time.Second
 // A target starts brokers, or knows the one that runs.
 type target struct {
 	program   string // empty: bootstrap runs already
-	arguments func(data string) []string
+	arguments func(data string, port int) []string
 	bootstrap string
 	native    string
+	warm      bool // see warmUp
 }
 
 // A broker is what one suite talks to.
@@ -48,7 +53,9 @@ func newTarget(ctx context.Context, o options, work string) (*target, error) {
 		if err := build(ctx, o.module, program, "./kfake"); err != nil {
 			return nil, err
 		}
-		return &target{program: program, arguments: func(string) []string { return nil }}, nil
+		return &target{program: program, arguments: func(_ string, port int) []string {
+			return []string{"--kafka-listen", loopback(port)}
+		}}, nil
 	case "polylog":
 		program := o.polylog
 		if program == "" {
@@ -58,9 +65,25 @@ func newTarget(ctx context.Context, o options, work string) (*target, error) {
 			}
 		}
 		program, err := filepath.Abs(program)
-		return &target{program: program, arguments: func(data string) []string {
-			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0"}
+		return &target{program: program, arguments: func(data string, port int) []string {
+			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
 		}}, err
+	case "kafka":
+		java := filepath.Join(o.module, "java")
+		if text, err := exec.CommandContext(ctx, filepath.Join(java, "build")).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build what starts Kafka: %w\n%s", err, text)
+		}
+		jars, err := os.ReadFile(filepath.Join(java, "target", "classpath"))
+		if err != nil {
+			return nil, err
+		}
+		classes := filepath.Join(java, "target", "classes") + ":" + strings.TrimSpace(string(jars))
+		return &target{program: "java", warm: true, arguments: func(data string, port int) []string {
+			return []string{
+				"-Xmx512m", "-XX:+UseSerialGC", "-cp", classes, "polylog.interop.Broker",
+				"--dir", data, "--port", strconv.Itoa(port),
+			}
+		}}, nil
 	}
 	return nil, fmt.Errorf("target %s needs -bootstrap", o.target)
 }
@@ -90,8 +113,7 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 			return nil, err
 		}
 	}
-	arguments := append(t.arguments(b.data), "--kafka-listen", fmt.Sprintf("127.0.0.1:%d", port))
-	b.cmd = exec.Command(t.program, arguments...)
+	b.cmd = exec.Command(t.program, t.arguments(b.data, port)...)
 	b.cmd.Dir = dir // no polylog.toml of somebody's
 	b.cmd.Env = append(os.Environ(), "POLYLOG_CONFIG=")
 	b.cmd.Stderr = log
@@ -119,19 +141,48 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 	}()
 	select {
 	case line := <-ready:
-		b.kafka, b.native = field(line, "kafka"), field(line, "native")
-		if b.kafka == "" {
-			b.stop()
-			return nil, fmt.Errorf("%s does not listen for Kafka clients: ready%s", filepath.Base(t.program), line)
+		b.kafka, b.native = loopback(port), field(line, "native")
+		if !strings.Contains(line, b.kafka) {
+			_ = b.stop()
+			return nil, fmt.Errorf("%s does not listen on %s: ready%s", filepath.Base(t.program), b.kafka, line)
+		}
+		if t.warm {
+			if err := warmUp(b.kafka); err != nil {
+				_ = b.stop()
+				return nil, err
+			}
 		}
 		return b, nil
 	case err := <-b.ended:
 		b.ended <- err
 		return nil, fmt.Errorf("%s ended before it was ready: %v", filepath.Base(t.program), err)
 	case <-time.After(startLimit):
-		b.stop()
+		_ = b.stop()
 		return nil, fmt.Errorf("%s was not ready after %s", filepath.Base(t.program), startLimit)
 	}
+}
+
+// warmUp has the coordinators of a Kafka broker make their topics, of fifty
+// partitions each. That takes Kafka seconds on a small machine, in which many a
+// client gives up.
+func warmUp(address string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.TransactionalID("warm-up"))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if _, _, err := cl.ProducerID(ctx); err != nil {
+		return fmt.Errorf("warm up transactions: %w", err)
+	}
+	for ctx.Err() == nil {
+		if _, err = kadm.NewClient(cl).FetchOffsets(ctx, "warm-up"); err == nil {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("warm up groups: %w", err)
 }
 
 // field is the value of name=value in a line of words.
@@ -158,6 +209,10 @@ func (b *broker) stop() error {
 	_ = b.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case err := <-b.ended:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() == 128+int(syscall.SIGTERM) {
+			return nil // how Java says that it was asked to
+		}
 		if err != nil {
 			return fmt.Errorf("the broker ended badly: %w", err)
 		}
@@ -168,6 +223,8 @@ func (b *broker) stop() error {
 		return errors.New("the broker did not end and was killed")
 	}
 }
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
