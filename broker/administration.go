@@ -158,6 +158,9 @@ func (b *Broker) AlterDestination(ctx context.Context, name string, settings map
 	if err != nil {
 		return destination.Info{}, fmt.Errorf("alter %q: %w", name, err)
 	}
+	if len(changed.Partitions) > len(d.Partitions) {
+		b.regroup(changed)
+	}
 	return b.describe(changed), nil
 }
 

@@ -11,7 +11,9 @@ import (
 
 	"github.com/nats-io/nuid"
 
+	"github.com/polylog-mq/polylog/broker/group"
 	"github.com/polylog-mq/polylog/broker/metadata"
+	"github.com/polylog-mq/polylog/broker/txn"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/queue"
@@ -29,6 +31,12 @@ type Broker struct {
 	topics    *topic.Registry
 	deps      queue.Deps
 	clusterID string
+
+	groups         *group.Coordinator
+	transactions   *txn.Coordinator
+	producerIDs    sync.Mutex // guards nextProducerID; held over a sync
+	nextProducerID int64
+
 	startedMS int64
 	numbers   atomic.Uint64
 
@@ -76,6 +84,9 @@ func Open(o Options) (_ *Broker, err error) {
 		return nil, err
 	}
 	if err := b.restore(); err != nil {
+		return nil, err
+	}
+	if err := b.openCoordinators(); err != nil {
 		return nil, err
 	}
 	b.start()
@@ -262,6 +273,12 @@ func (b *Broker) shutDown() {
 // release closes what Open has opened so far, from the top down.
 func (b *Broker) release() error {
 	var errs []error
+	if b.transactions != nil {
+		errs = append(errs, b.transactions.Close())
+	}
+	if b.groups != nil {
+		errs = append(errs, b.groups.Close())
+	}
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())
 	}

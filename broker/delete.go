@@ -49,10 +49,11 @@ func (b *Broker) delete(ctx context.Context, d *destination.Destination, force b
 	}
 	err = b.erase(e, d)
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	delete(b.byName, d.Name)
 	delete(b.byID, d.ID)
 	e.idle()
+	b.mu.Unlock()
+	b.regroup(d)
 	return err
 }
 

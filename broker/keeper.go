@@ -89,8 +89,8 @@ func (k *keeper) forget() {
 
 // look does what is due to one destination.
 func (k *keeper) look(ctx context.Context, d *destination.Destination) {
-	if d.Internal {
-		return // the delivery state trims its own log
+	if d.Name == destination.DeliveryStateName {
+		return // it trims its own log
 	}
 	for p, partition := range d.Partitions {
 		log := partition.Log()

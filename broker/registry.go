@@ -126,6 +126,7 @@ func (b *Broker) create(ctx context.Context, name string, kind destination.Kind,
 	if err != nil {
 		return nil, fmt.Errorf("create %q: %w", name, err)
 	}
+	b.regroup(d)
 	return d, nil
 }
 

@@ -38,6 +38,9 @@ func (b *Broker) restore() error {
 	if err := b.skipSettled(c.Subscriptions); err != nil {
 		return err
 	}
+	if err := b.restoreProducerIDs(c.Facts[producerIDFact]); err != nil {
+		return err
+	}
 	if b.clusterID = c.Facts[clusterIDFact]; b.clusterID == "" {
 		b.clusterID = newClusterID()
 		return b.metadata.PutFact(clusterIDFact, b.clusterID)
@@ -49,7 +52,7 @@ const clusterIDFact = "cluster.id"
 
 // build opens a destination's logs, which costs no file until they are used.
 func (b *Broker) build(m metadata.Destination) (*destination.Destination, error) {
-	d := &destination.Destination{Name: m.Name, ID: m.ID, Kind: m.Kind, Settings: m.Settings}
+	d := &destination.Destination{Name: m.Name, ID: m.ID, Kind: m.Kind, Settings: m.Settings, Internal: isInternal(m.Name)}
 	d.Settings.Partitions = m.Partitions
 	return d, b.openPartitions(d, nil)
 }

@@ -24,6 +24,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LISTEN", address)
 			env.Setenv("POLYLOG_URL", "polylog://"+address)
 			env.Setenv("POLYLOG_CONFIG", "")
+			env.Setenv("POLYLOG_KAFKA_LISTEN", "") // one address cannot serve all scripts
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -45,11 +47,18 @@ func (r *run) serve(c *cli.Context) error {
 
 // readyLine is what scripts wait for.
 func readyLine(s *embed.Server, data string, recovered time.Duration) string {
-	native := ""
+	doors := ""
 	if address := s.Addr(); address != nil {
-		native = "native=" + address.String() + " "
+		doors = "native=" + address.String() + " "
 	}
-	return fmt.Sprintf("ready %sdata=%s recovered=%dms", native, data, recovered.Milliseconds())
+	if addresses := s.KafkaAddrs(); len(addresses) > 0 {
+		texts := make([]string, len(addresses))
+		for i, a := range addresses {
+			texts[i] = a.String()
+		}
+		doors += "kafka=" + strings.Join(texts, ",") + " "
+	}
+	return fmt.Sprintf("ready %sdata=%s recovered=%dms", doors, data, recovered.Milliseconds())
 }
 
 // serveIn runs a broker on data, calls ready once it serves, and drains it
@@ -94,10 +103,12 @@ func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server
 func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 	c := r.config
 	return embed.Options{
-		Dir:    data,
-		Listen: wire.Config{Address: c.text("serve.native-listen"), Insecure: c.on("serve.insecure")},
-		Limits: wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
-		Native: server.Options{Heartbeat: c.duration("serve.heartbeat")},
+		Dir:      data,
+		Listen:   wire.Config{Address: c.text("serve.native-listen"), Insecure: c.on("serve.insecure")},
+		Kafka:    kafkaListeners(c.text("serve.kafka-listen"), c.on("serve.insecure")),
+		BrokerID: int32(c.number("serve.broker-id")),
+		Limits:   wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
+		Native:   server.Options{Heartbeat: c.duration("serve.heartbeat")},
 		Broker: broker.Options{
 			Log:             commitlog.Options{JournalFileBytes: c.size("serve.journal-file-size")},
 			Defaults:        map[string]string{"durability": c.text("serve.durability")},
@@ -108,6 +119,19 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 		Version:      programVersion().Version,
 		Logger:       log,
 	}
+}
+
+// kafkaListeners are those that the setting, which has been checked, names.
+func kafkaListeners(text string, insecure bool) []embed.KafkaListener {
+	list, _ := parseListeners(text)
+	listeners := make([]embed.KafkaListener, len(list))
+	for i, a := range list {
+		port, _ := strconv.ParseUint(a.port, 10, 16)
+		listeners[i] = embed.KafkaListener{
+			Config: wire.Config{Address: a.listen, Insecure: insecure}, AdvertisedHost: a.host, AdvertisedPort: int32(port),
+		}
+	}
+	return listeners
 }
 
 // limit is none where wire says -1 and the setting 0.

@@ -23,7 +23,8 @@ type kind uint8
 const (
 	kindText kind = iota
 	kindURL
-	kindAddress // host:port, or nothing
+	kindAddress   // host:port, or nothing
+	kindListeners // host:port=host:port and so on, or nothing
 	kindSwitch
 	kindNumber
 	kindSize
@@ -54,6 +55,8 @@ var settings = []*setting{
 
 	{name: "data", section: sectionServe, kind: kindText, doc: "the data directory, made if it is not there; one broker at a time"},
 	{name: "native-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:7400", doc: "where the native protocol is spoken; empty closes this door, port 0 takes any free one"},
+	{name: "kafka-listen", section: sectionServe, kind: kindListeners, fallback: "127.0.0.1:9092", doc: "where Kafka's protocol is spoken: addresses with commas between them, each with =HOST:PORT behind it if clients are to be told another (advertised.listeners); empty closes this door, port 0 takes any free one"},
+	{name: "broker-id", section: sectionServe, kind: kindNumber, fallback: "1", doc: "what Kafka's clients know this broker by (broker.id)"},
 	{name: "insecure", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "listen beyond this machine although nobody is asked who they are and nothing is encrypted"},
 	{name: "debug-listen", section: sectionServe, kind: kindAddress, doc: "where Go's profiles are served over HTTP, for this machine only; empty: nowhere"},
 	{name: "auto-create", section: sectionServe, kind: kindSwitch, fallback: "true", doc: "make destinations when they are first used"},
@@ -95,6 +98,9 @@ func (s *setting) check(text string) error {
 		if _, _, err := net.SplitHostPort(text); err != nil {
 			return fmt.Errorf("%q is no address to listen on; write HOST:PORT", text)
 		}
+	case kindListeners:
+		_, err := parseListeners(text)
+		return err
 	case kindSwitch:
 		if _, err := strconv.ParseBool(text); err != nil {
 			return fmt.Errorf("%q is neither true nor false", text)
@@ -125,6 +131,31 @@ func (s *setting) check(text string) error {
 		return fmt.Errorf("%q is none of %s", text, strings.Join(s.choices, ", "))
 	}
 	return nil
+}
+
+// advertised is one listener: where it listens, and where clients are told that
+// it does, "" for the same.
+type advertised struct{ listen, host, port string }
+
+func parseListeners(text string) (list []advertised, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for one := range strings.SplitSeq(text, ",") {
+		var a advertised
+		listen, as, told := strings.Cut(strings.TrimSpace(one), "=")
+		if _, _, err := net.SplitHostPort(listen); err != nil {
+			return nil, fmt.Errorf("%q is no address to listen on; write HOST:PORT, or HOST:PORT=HOST:PORT if clients are to be told another", one)
+		}
+		if a.listen = listen; told {
+			a.host, a.port, err = net.SplitHostPort(as)
+			if _, bad := strconv.ParseUint(a.port, 10, 16); err != nil || bad != nil || a.host == "" {
+				return nil, fmt.Errorf("%q is no address for clients; write HOST:PORT", as)
+			}
+		}
+		list = append(list, a)
+	}
+	return list, nil
 }
 
 // flag builds the setting's flag. The default is told, not set: what was set

@@ -20,6 +20,12 @@ const (
 	CleanupDelete    = "delete"
 	CleanupCompact   = "compact"
 	CleanupBoth      = "compact,delete"
+
+	TimestampCreate = "CreateTime"
+	TimestampAppend = "LogAppendTime"
+
+	CompressionProducer     = "producer"
+	CompressionUncompressed = "uncompressed"
 )
 
 // Errors of settings.
@@ -44,6 +50,9 @@ type Settings struct {
 	CompactionLagMS      int64         // min.compaction.lag.ms
 	DeleteRetentionMS    int64         // delete.retention.ms
 	MaxMessageBytes      int64         // max.message.bytes
+	TimestampType        string        // message.timestamp.type
+	CompressionType      string        // compression.type
+	MinInsyncReplicas    int           // min.insync.replicas
 	MaxDeliveries        int           // max.deliveries; 0 is no limit
 	DeadLetter           string        // dead.letter; "" is DLQ.name, None is none
 	ExpiryDestination    string        // expiry.destination; "" is none
@@ -137,6 +146,20 @@ var settings = [...]setting{
 	{
 		SettingInfo{"max.message.bytes", "bytes", "1048588", "Largest batch that is accepted, 1 KiB to 256 MiB."},
 		func(s *Settings) value { return bytesValue{&s.MaxMessageBytes, kib, 256 * mib} },
+	},
+	{
+		SettingInfo{"message.timestamp.type", "CreateTime|LogAppendTime", TimestampCreate, "Of what Kafka producers send: CreateTime keeps their timestamps, LogAppendTime sets the broker's."},
+		func(s *Settings) value { return wordValue{&s.TimestampType, "CreateTime|LogAppendTime"} },
+	},
+	{
+		SettingInfo{"compression.type", "producer|uncompressed|gzip|snappy|lz4|zstd", CompressionProducer, "Of what Kafka producers send: producer keeps it as it comes, the others compress it anew."},
+		func(s *Settings) value {
+			return wordValue{&s.CompressionType, "producer|uncompressed|gzip|snappy|lz4|zstd"}
+		},
+	},
+	{
+		SettingInfo{"min.insync.replicas", "count", "1", "Replicas that must have a message before acks=all is confirmed. There is one: more refuse such sends."},
+		func(s *Settings) value { return countValue{&s.MinInsyncReplicas, 1, math.MaxInt32} },
 	},
 	{
 		SettingInfo{"max.deliveries", "count", "6", "Deliveries after which a message goes to the dead letter destination; 0 is no limit."},

@@ -17,12 +17,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/polylog-mq/polylog/broker"
 	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
+	"github.com/polylog-mq/polylog/wire/kafka"
 	"github.com/polylog-mq/polylog/wire/native/server"
 )
 
@@ -37,7 +39,11 @@ type Options struct {
 	// Listen is where the native protocol is spoken on the network; without an
 	// address, nowhere. Its Authenticated is worked out from Native.
 	Listen wire.Config
-	// Limits are those on connections.
+	// Kafka are the listeners of Kafka's protocol; none by default.
+	Kafka []KafkaListener
+	// BrokerID is what Kafka's clients know the broker by. Default 1.
+	BrokerID int32
+	// Limits are those on connections, of all listeners together.
 	Limits wire.Limits
 	// Native are the options of the native protocol.
 	Native server.Options
@@ -52,6 +58,15 @@ type Options struct {
 	Version string
 	// Logger goes to all of them. Default: nothing is logged.
 	Logger *slog.Logger
+}
+
+// KafkaListener is one address where Kafka's protocol is spoken.
+type KafkaListener struct {
+	wire.Config
+	// AdvertisedHost and AdvertisedPort are where clients that have come by this
+	// listener are told to find the broker. By default it is where they have come.
+	AdvertisedHost string
+	AdvertisedPort int32
 }
 
 func (o Options) withDefaults() Options {
@@ -75,6 +90,7 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	broker    *broker.Broker
 	listener  *wire.Listener
+	kafka     []*wire.Listener
 	timeout   time.Duration
 	temporary string // the directory to remove; empty: none
 
@@ -99,14 +115,49 @@ func Start(o Options) (_ *Server, err error) {
 			return nil, errors.Join(err, s.cleanUp()) // before the data directory is touched
 		}
 	}
+	for _, k := range o.Kafka {
+		if err := k.Check(); err != nil {
+			return nil, errors.Join(err, s.cleanUp())
+		}
+	}
 	if s.broker, err = broker.Open(o.Broker); err != nil {
 		return nil, errors.Join(err, s.cleanUp())
 	}
-	s.listener, err = wire.Listen(o.Listen, wire.NewGuard(o.Limits), server.New(s.broker, o.Native), o.Logger)
-	if err != nil {
+	if err = s.listen(o); err != nil {
+		for _, l := range s.listeners() {
+			l.Close()
+		}
 		return nil, errors.Join(err, s.broker.Close(), s.cleanUp())
 	}
 	return s, nil
+}
+
+// listen opens the doors.
+func (s *Server) listen(o Options) (err error) {
+	guard := wire.NewGuard(o.Limits)
+	if s.listener, err = wire.Listen(o.Listen, guard, server.New(s.broker, o.Native), o.Logger); err != nil {
+		return err
+	}
+	for _, k := range o.Kafka {
+		protocol := kafka.New(s.broker, kafka.Options{
+			NodeID: o.BrokerID, AdvertisedHost: k.AdvertisedHost, AdvertisedPort: k.AdvertisedPort, Logger: o.Logger,
+		})
+		l, err := wire.Listen(k.Config, guard, protocol, o.Logger)
+		if err != nil {
+			return err
+		}
+		s.kafka = append(s.kafka, l)
+	}
+	return nil
+}
+
+// listeners are those that are open.
+func (s *Server) listeners() []*wire.Listener {
+	all := slices.Clone(s.kafka)
+	if s.listener != nil {
+		all = append(all, s.listener)
+	}
+	return all
 }
 
 // Broker is the broker itself.
@@ -114,6 +165,15 @@ func (s *Server) Broker() *broker.Broker { return s.broker }
 
 // Addr is where it listens on the network; nil if nowhere.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// KafkaAddrs is where Kafka's protocol is spoken, in the order of the options.
+func (s *Server) KafkaAddrs() []net.Addr {
+	addrs := make([]net.Addr, len(s.kafka))
+	for i, l := range s.kafka {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
 
 // Dial connects to the broker within the process. It fails only if ctx has
 // ended; a server that has closed closes the connection.
@@ -135,7 +195,11 @@ func (s *Server) Failed() <-chan struct{} { return s.broker.Failed() }
 func (s *Server) Drain(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.broker.Drain()
-		s.listener.Drain(ctx)
+		var drained sync.WaitGroup
+		for _, l := range s.listeners() {
+			drained.Go(func() { l.Drain(ctx) })
+		}
+		drained.Wait()
 		s.closed = errors.Join(s.broker.Close(), s.cleanUp())
 	})
 	return s.closed

@@ -19,6 +19,8 @@ type Options struct {
 	MaxPendingBytes int
 	// CheckpointInterval is how long after an append a checkpoint is written even if no journal file is full; default 30 s.
 	CheckpointInterval time.Duration
+	// MinEpoch is the least leader epoch of this start: logs that were copied here may have higher ones than it would get.
+	MinEpoch int32
 	// ProducerExpiration is how long a log remembers an idle producer (producer.id.expiration.ms); default 24 h.
 	ProducerExpiration time.Duration
 	// ReservedBytes is the size of the file that is given up on a full disk for logs with Config.Reserved and for our own

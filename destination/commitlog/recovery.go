@@ -44,7 +44,7 @@ func (s *Store) recover() error {
 	}
 	s.recovery.Clean = c.clean
 	s.recovery.Logs = len(c.logs)
-	s.epoch = c.epoch + 1
+	s.epoch = max(c.epoch+1, s.options.MinEpoch)
 	s.journal.epoch = s.epoch
 	for i := range c.logs {
 		s.restore(&c.logs[i])

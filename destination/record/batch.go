@@ -141,6 +141,14 @@ func (b Batch) SetLeaderEpoch(epoch int32) {
 	binary.BigEndian.PutUint32(b[atLeaderEpoch:], uint32(epoch))
 }
 
+// SetLogAppendTime has ms, the time of the append in unix milliseconds, stand for
+// every record's timestamp, in place (KIP-32).
+func (b Batch) SetLogAppendTime(ms int64) {
+	binary.BigEndian.PutUint16(b[atAttributes:], uint16(b.Attributes())|attrLogAppendTime)
+	binary.BigEndian.PutUint64(b[atMaxTimestamp:], uint64(ms))
+	b.seal()
+}
+
 // CRCValid tells whether the checksum matches the bytes it covers.
 func (b Batch) CRCValid() bool {
 	return binary.BigEndian.Uint32(b[atCRC:]) == crc32.Checksum(b[atAttributes:], castagnoli)

@@ -16,15 +16,13 @@ import (
 // Kafka would renumber are refused, and so are lengths below -1, which Kafka
 // takes for null.
 func Validate(b Batch, maxDecompressed int) error {
-	if err := checkShape(b); err != nil {
+	if err := validateHeader(b); err != nil {
 		return err
 	}
-	if !b.CRCValid() {
-		return corrupt(b.BaseOffset(), "checksum")
-	}
-	if reason := producerFault(b); reason != "" {
-		return corrupt(b.BaseOffset(), reason)
-	}
+	return validateRecords(b, maxDecompressed)
+}
+
+func validateRecords(b Batch, maxDecompressed int) error {
 	r := readers.Get().(*Reader)
 	defer r.release()
 	if err := r.Reset(b, maxDecompressed); err != nil {
@@ -38,6 +36,28 @@ func Validate(b Batch, maxDecompressed int) error {
 		}
 	}
 	return r.Err()
+}
+
+// ValidateOpaque is Validate without a look into what is compressed: such a
+// batch is taken by its header and its checksum.
+func ValidateOpaque(b Batch) error {
+	if err := validateHeader(b); err != nil || b.Compression() != None {
+		return err
+	}
+	return validateRecords(b, len(b))
+}
+
+func validateHeader(b Batch) error {
+	if err := checkShape(b); err != nil {
+		return err
+	}
+	if !b.CRCValid() {
+		return corrupt(b.BaseOffset(), "checksum")
+	}
+	if reason := producerFault(b); reason != "" {
+		return corrupt(b.BaseOffset(), reason)
+	}
+	return nil
 }
 
 // producerFault names what a producer may not claim in a batch's header.

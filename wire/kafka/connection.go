@@ -1,0 +1,226 @@
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/polylog-mq/polylog/broker/group"
+)
+
+// connection reads requests and handles them one after the other, as Kafka
+// does. Its goroutines are the reader, which handles, and the writer.
+type connection struct {
+	server   *Server
+	conn     net.Conn
+	replies  *replies
+	ctx      context.Context // ends with the connection
+	cancel   context.CancelFunc
+	buffer   []byte // of the request that is being handled
+	clientID string
+	host     string
+	software string // name and version, once ApiVersions has said it
+	shares   shareSession
+}
+
+// maxPipelined bounds the requests of a connection that are not answered yet.
+const maxPipelined = 256
+
+func newConnection(s *Server, conn net.Conn) *connection {
+	c := &connection{server: s, conn: conn, replies: newReplies(conn)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.host = "/"
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		c.host += a.IP.String()
+	}
+	return c
+}
+
+// run serves until either side closes.
+func (c *connection) run() {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		c.replies.write()
+		c.conn.Close() // wakes the reader, if the writer has failed
+	}()
+	err := c.read()
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && c.ctx.Err() == nil {
+		c.server.options.Logger.Debug("kafka connection ended", "peer", c.conn.RemoteAddr(), "client", c.clientID, "error", err)
+	}
+	c.cancel()
+	c.closeShares()
+	c.replies.close()
+	<-written
+}
+
+// drain has the connection end when what it has read is answered.
+func (c *connection) drain() {
+	c.cancel()
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // it can only fail on a closed connection
+}
+
+// read handles requests until there are no more.
+func (c *connection) read() error {
+	in := bufio.NewReaderSize(c.conn, 64<<10)
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(in, head[:]); err != nil {
+			return err
+		}
+		size := int(int32(binary.BigEndian.Uint32(head[:])))
+		if size < 8 || size > c.server.options.MaxRequestBytes {
+			return fmt.Errorf("request of %d bytes", size)
+		}
+		if err := c.fill(in, size); err != nil {
+			return err
+		}
+		if err := c.handle(c.buffer); err != nil {
+			return err
+		}
+	}
+}
+
+// fillStep is how much room is made at once for a request that has not come
+// yet: a length alone costs nothing.
+const fillStep = 1 << 20
+
+func (c *connection) fill(in io.Reader, size int) error {
+	b := c.buffer[:0]
+	for len(b) < size {
+		n := min(size-len(b), max(fillStep, len(b)))
+		if cap(b)-len(b) < n {
+			grown := make([]byte, len(b), len(b)+n)
+			copy(grown, b)
+			b = grown
+		}
+		from := len(b)
+		b = b[:from+n]
+		if _, err := io.ReadFull(in, b[from:]); err != nil {
+			return err
+		}
+	}
+	c.buffer = b
+	return nil
+}
+
+// handle decodes one request and has it answered. An error ends the
+// connection: what does not decode has no answer in this protocol.
+func (c *connection) handle(p []byte) error {
+	h, body, err := parseHeader(p)
+	if err != nil {
+		return err
+	}
+	key, version := h.key, h.version
+	if h.clientID != nil && string(h.clientID) != c.clientID {
+		c.clientID = string(h.clientID)
+	}
+	served, known := handlers[key]
+	switch {
+	case key == apiVersionsKey && (version < served.min || version > served.max):
+		// Version 0 and code 35, so that any client can read it (KIP-511).
+		reply := c.replies.add(h.correlation, 0, key)
+		response := kmsg.NewPtrApiVersionsResponse()
+		response.ErrorCode = codeUnsupportedVersion
+		response.ApiKeys = advertised()
+		reply.done(response)
+		return nil
+	case !known, version < served.min, version > served.max:
+		return fmt.Errorf("request %s version %d is not served", kmsg.NameForKey(key), version)
+	}
+	request := kmsg.RequestForKey(key)
+	request.SetVersion(version)
+	if request.IsFlexible() {
+		if body, err = skipTags(body); err != nil {
+			return err
+		}
+	}
+	if err := checkRequest(request, body); err != nil {
+		return err
+	}
+	if err := request.ReadFrom(body); err != nil {
+		return fmt.Errorf("%s version %d: %w", kmsg.NameForKey(key), version, err)
+	}
+	var answer *reply
+	if !answersNothing(request) {
+		answer = c.replies.add(h.correlation, version, key)
+	}
+	served.serve(c, request, answer)
+	if !served.copies || cap(c.buffer) > fillStep {
+		c.buffer = nil // what was decoded refers to it
+	}
+	return nil
+}
+
+// requestHeader is what stands before every request.
+type requestHeader struct {
+	key, version int16
+	correlation  int32
+	clientID     []byte // nil: null
+}
+
+var errHeader = errors.New("malformed request header")
+
+func parseHeader(p []byte) (h requestHeader, body []byte, err error) {
+	if len(p) < 10 {
+		return h, nil, errHeader
+	}
+	h.key = int16(binary.BigEndian.Uint16(p))
+	h.version = int16(binary.BigEndian.Uint16(p[2:]))
+	h.correlation = int32(binary.BigEndian.Uint32(p[4:]))
+	n := int(int16(binary.BigEndian.Uint16(p[8:])))
+	p = p[10:]
+	switch {
+	case n < -1 || n > len(p):
+		return h, nil, errHeader
+	case n >= 0:
+		h.clientID, p = p[:n:n], p[n:]
+	}
+	return h, p, nil
+}
+
+// skipTags passes the tagged fields of a flexible header (KIP-482).
+func skipTags(p []byte) ([]byte, error) {
+	count, n := binary.Uvarint(p)
+	if n <= 0 {
+		return nil, errHeader
+	}
+	p = p[n:]
+	for ; count > 0; count-- {
+		for i := range 2 { // the tag, and the size of what follows
+			v, n := binary.Uvarint(p)
+			if n <= 0 {
+				return nil, errHeader
+			}
+			p = p[n:]
+			if i == 1 {
+				if v > uint64(len(p)) {
+					return nil, errHeader
+				}
+				p = p[v:]
+			}
+		}
+	}
+	return p, nil
+}
+
+// answersNothing is true for a Produce with acks=0 alone.
+func answersNothing(r kmsg.Request) bool {
+	p, ok := r.(*kmsg.ProduceRequest)
+	return ok && p.Acks == 0
+}
+
+// client is who asks, for the coordinators.
+func (c *connection) client() group.Client {
+	return group.Client{ID: c.clientID, Host: c.host}
+}
+
+// principal is nobody: there are no users yet.
+func (c *connection) principal() string { return "" }

@@ -1,0 +1,28 @@
+package kafka
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/polylog-mq/polylog/broker/group"
+)
+
+// Groups are package group's: classic (JoinGroup 0–9, SyncGroup 0–5, Heartbeat
+// 0–4, LeaveGroup 0–5) and KIP-848 (68, 69: 0–1), offsets (OffsetCommit 2–10,
+// OffsetFetch 1–10, OffsetDelete 0), and what administrators ask.
+
+var groupHandlers = map[int16]handler{
+	int16(kmsg.OffsetCommit):           grouped(2, 10, (*group.Coordinator).OffsetCommit),
+	int16(kmsg.OffsetFetch):            grouped(1, 10, (*group.Coordinator).OffsetFetch),
+	int16(kmsg.OffsetDelete):           grouped(0, 0, (*group.Coordinator).OffsetDelete),
+	int16(kmsg.JoinGroup):              grouped(0, 9, (*group.Coordinator).JoinGroup),
+	int16(kmsg.SyncGroup):              grouped(0, 5, (*group.Coordinator).SyncGroup),
+	int16(kmsg.Heartbeat):              grouped(0, 4, (*group.Coordinator).Heartbeat),
+	int16(kmsg.LeaveGroup):             grouped(0, 5, (*group.Coordinator).LeaveGroup),
+	int16(kmsg.DescribeGroups):         grouped(0, 6, (*group.Coordinator).DescribeGroups),
+	int16(kmsg.ListGroups):             grouped(0, 5, (*group.Coordinator).ListGroups),
+	int16(kmsg.DeleteGroups):           grouped(0, 3, (*group.Coordinator).DeleteGroups),
+	int16(kmsg.ConsumerGroupHeartbeat): grouped(0, 1, (*group.Coordinator).ConsumerGroupHeartbeat),
+	int16(kmsg.ConsumerGroupDescribe):  grouped(0, 1, (*group.Coordinator).ConsumerGroupDescribe),
+	int16(kmsg.ShareGroupHeartbeat):    grouped(1, 1, (*group.Coordinator).ShareGroupHeartbeat),
+	int16(kmsg.ShareGroupDescribe):     grouped(1, 1, (*group.Coordinator).ShareGroupDescribe),
+}
