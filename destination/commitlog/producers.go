@@ -178,6 +178,9 @@ func (p *producers) remember(b record.Batch) {
 	if s == nil || !ok || b.IsControl() || s.Epoch != b.ProducerEpoch() || s.LastSequence < 0 || b.LastOffset() >= s.LastOffset {
 		return
 	}
+	if s.Earlier[0].Records > 0 && b.LastOffset() <= s.Earlier[0].LastOffset {
+		return // it is known
+	}
 	copy(s.Earlier[1:], s.Earlier[:])
 	s.Earlier[0] = ProducerBatch{Records: b.LastOffsetDelta() + 1, LastSequence: last, LastOffset: b.LastOffset()}
 }

@@ -106,7 +106,7 @@ func (l *Log) loadProducers(end int64) error {
 	if l.known() != nil {
 		return nil
 	}
-	p, from, err := l.readSnapshot(end)
+	p, from, err := l.readSnapshot(l.segments, end)
 	if err == nil {
 		err = l.replayFrom(p, l.segments, from, end, l.before)
 	}
@@ -138,7 +138,7 @@ const endedKept = 64
 
 // readProducers is loadProducers without the lock.
 func (l *Log) readProducers(segments []*segment, end int64) (*producers, error) {
-	p, from, err := l.readSnapshot(end)
+	p, from, err := l.readSnapshot(segments, end)
 	if err != nil {
 		return nil, err
 	}
@@ -149,15 +149,16 @@ func (l *Log) readProducers(segments []*segment, end int64) (*producers, error) 
 	})
 }
 
-// readSnapshot reads the newest snapshot at or below end that can be read.
-func (l *Log) readSnapshot(end int64) (p *producers, from int64, err error) {
+// readSnapshot reads the newest snapshot at or below end that can be read. One from before the first segment is of no use:
+// what came between is not there any more.
+func (l *Log) readSnapshot(segments []*segment, end int64) (p *producers, from int64, err error) {
 	p = newProducers()
 	offsets, err := l.snapshots()
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, at := range slices.Backward(offsets) {
-		if at > end {
+		if at > end || len(segments) > 0 && at < segments[0].base {
 			continue
 		}
 		data, err := readFile(l.store.fs, segmentName(l.dir, at, snapshotExtension))
@@ -338,6 +339,46 @@ func (l *Log) saveProducers(at int64, always bool) error {
 		l.aside.snapshots = append(l.aside.snapshots, at)
 	}
 	return l.trimSnapshots()
+}
+
+// keepProducers makes the snapshot at the beginning of the first segment that stays durable, before those below an offset are
+// removed: after that there is nothing else to tell of the producers in them. admin is held.
+func (l *Log) keepProducers(offset int64) error {
+	if !l.produced.Load() || l.memory {
+		return nil
+	}
+	if err := l.ensureFiles(); err != nil {
+		return err
+	}
+	l.files.RLock()
+	n := 0
+	for l.removable(n, offset) {
+		n++
+	}
+	segments := l.segments
+	l.files.RUnlock()
+	if n == 0 {
+		return nil
+	}
+	name := segmentName(l.dir, segments[n].base, snapshotExtension)
+	data, err := readFile(l.store.fs, name)
+	if _, ok := parseSnapshot(data); err != nil || !ok {
+		p, err := l.readProducers(segments, segments[n].base)
+		if err != nil {
+			return err
+		}
+		data = p.appendTo(nil)
+	}
+	err = replaceFile(l.store.fs, name, data, true)
+	if err == nil {
+		err = l.store.fs.SyncDir(l.dir)
+	}
+	var failed *syncError
+	if errors.As(err, &failed) {
+		l.store.fail("sync "+name, err)
+		return l.store.Err()
+	}
+	return err
 }
 
 // trimSnapshots removes those that nobody needs. files is held.

@@ -134,6 +134,9 @@ func (s *Store) restart(old *checkpoint, r *replay) error {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	s.checkpointed.Store(shot.checkpoint.mark.sequence)
+	for _, l := range s.logs {
+		l.durable.Store(l.w.end)
+	}
 	if err := s.dropDamagedJournal(r.aside); err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ func (l *Log) advanceStart(offset int64) (int64, error) {
 			return 0, err
 		}
 	}
+	if err := l.keepProducers(l.start.Load()); err != nil {
+		return 0, err
+	}
 	return l.removeBelow(l.start.Load())
 }
 
@@ -41,7 +44,7 @@ func (l *Log) removeBelow(offset int64) (removed int64, err error) {
 		return 0, err
 	}
 	n := 0
-	for n+1 < len(l.segments) && l.segments[n+1].base <= offset && l.segments[n].base != l.readable.base && l.segments[n] != l.indexed {
+	for l.removable(n, offset) {
 		removed += l.segments[n].size
 		err = errors.Join(err, l.removeSegment(l.segments[n]))
 		n++
@@ -49,6 +52,15 @@ func (l *Log) removeBelow(offset int64) (removed int64, err error) {
 	l.segments = slices.Clone(l.segments[n:])
 	l.hints.clear()
 	return removed, errors.Join(err, l.cutEpochsBelow(offset))
+}
+
+// removable says whether the n-th segment lies below an offset, and is closed. One that has told of producers since the last
+// checkpoint stays until the next: after a crash they are read back from there on. files is held.
+func (l *Log) removable(n int, offset int64) bool {
+	if n+1 >= len(l.segments) || l.segments[n+1].base > offset || l.segments[n].base == l.readable.base || l.segments[n] == l.indexed {
+		return false
+	}
+	return l.memory || !l.produced.Load() || l.segments[n+1].base <= l.durable.Load()
 }
 
 // TruncateTo removes the records at and above offset, durably; the next append gets offset. A batch that holds offset goes
