@@ -129,8 +129,12 @@ test('transactions: offsets', async () => {
     await transaction.sendOffsets({ consumerGroupId: groupId, topics: [{ topic: t, partitions: [{ partition: 0, offset: '7' }] }] })
     await transaction.commit()
   })
-  const [fetched] = await admin.fetchOffsets({ groupId, topics: [t] })
-  assert.equal(fetched.partitions[0].offset, '7')
+  // The transaction's end is confirmed before it has reached the group.
+  for (const end = Date.now() + patience; ;) {
+    const [fetched] = await admin.fetchOffsets({ groupId, topics: [t] })
+    if (fetched.partitions[0].offset === '7') break
+    assert(Date.now() < end, `offset ${fetched.partitions[0].offset}`)
+  }
   assert.deepEqual(texts(await consume(t, 3, { groupId })), numbered(10).slice(7))
 })
 

@@ -38,7 +38,7 @@ async function producing (options, use) {
 }
 
 const send = (topic, values, options = {}) =>
-  producing({}, p => p.send({ messages: values.map(value => ({ topic, value, partition: 0 })), ...options }))
+  producing({}, p => p.send({ messages: values.map(value => ({ topic, value, partition: 0 })), acks: -1, ...options }))
 
 const consumer = (options = {}) =>
   new Consumer({ ...base, groupId: name(), deserializers: stringDeserializers, maxWaitTime: 200, ...options })

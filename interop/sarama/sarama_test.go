@@ -255,13 +255,16 @@ func TestTransactionalOffsets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	answer, err := admin(t).ListConsumerGroupOffsets(group, map[string][]int32{topic: {0}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b := answer.GetBlock(topic, 0); b == nil || b.Offset != 40 || b.Metadata != "note" {
-		t.Errorf("%+v", b)
-	}
+	a := admin(t)
+	// The transaction's end is confirmed before it has reached the group.
+	target.Eventually(t, "the offset is committed", func() bool {
+		answer, err := a.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := answer.GetBlock(topic, 0)
+		return b != nil && b.Offset == 40 && b.Metadata == "note"
+	})
 }
 
 // handler marks what it gets and ends the session after n.

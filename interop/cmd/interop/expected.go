@@ -9,10 +9,14 @@ import (
 
 // expectation says why a test is known to fail. Key: suite, a space, test. A
 // reason that begins with sometimes is that of a test which also passes, for it
-// depends on how fast the machine is.
+// depends on how fast the machine is; one that begins with skips is that of a test
+// which does not run here, and may do so elsewhere.
 type expectation map[string]string
 
-const sometimes = "sometimes: "
+const (
+	sometimes = "sometimes: "
+	skips     = "skips: "
+)
 
 // readExpected reads the lines that hold for one target:
 //

@@ -58,7 +58,7 @@ func TestTAP(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "expected.txt")
-	text := "# for people\n\nkfake,polylog s a: known -- it is so\n* s mended -- it was so\nkafka s b -- not here\npolylog s gone -- it was so\npolylog s c -- sometimes: it is slow\npolylog other x -- elsewhere\n"
+	text := "# for people\n\nkfake,polylog s a: known -- it is so\n* s mended -- it was so\nkafka s b -- not here\npolylog s gone -- it was so\npolylog s c -- sometimes: it is slow\npolylog s d -- skips: no zstd\npolylog other x -- elsewhere\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +66,9 @@ func TestJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := report{suite: "s", outcomes: []outcome{{"a: known", failed}, {"b", failed}, {"mended", passed}, {"c", passed}}}
+	r := report{suite: "s", outcomes: []outcome{{"a: known", failed}, {"b", failed}, {"mended", passed}, {"c", passed}, {"d", skipped}, {"e", skipped}}}
 	r.judge(expected)
-	if !slices.Equal(r.expected, []string{"a: known: it is so"}) || !slices.Equal(r.surprises, []string{"b"}) {
+	if !slices.Equal(r.expected, []string{"a: known: it is so"}) || !slices.Equal(r.surprises, []string{"b", "e (skipped)"}) {
 		t.Errorf("expected %v, surprises %v", r.expected, r.surprises)
 	}
 	slices.Sort(r.unexpectedly)
@@ -82,7 +82,7 @@ func TestJudge(t *testing.T) {
 
 func TestGoodAndBroken(t *testing.T) {
 	r := report{suite: "s", outcomes: []outcome{{"a", passed}, {"b", skipped}}}
-	r.judge(nil)
+	r.judge(expectation{"s b": skips + "not here"})
 	if text, ok := table("x", []report{r}); !ok {
 		t.Error(text)
 	}

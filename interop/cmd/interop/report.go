@@ -14,7 +14,7 @@ type report struct {
 	took     time.Duration
 
 	expected     []string // failed, and known to
-	surprises    []string // failed
+	surprises    []string // failed, or skipped
 	unexpectedly []string // passed, or gone, though known to fail
 }
 
@@ -34,11 +34,13 @@ func (r *report) judge(e expectation) {
 		verdicts[o.test] = o.verdict
 		reason, known := e[r.suite+" "+o.test]
 		switch {
-		case o.verdict == failed && known:
+		case o.verdict == failed && known && !strings.HasPrefix(reason, skips):
 			r.expected = append(r.expected, o.test+": "+reason)
 		case o.verdict == failed:
 			r.surprises = append(r.surprises, o.test)
-		case known && !strings.HasPrefix(reason, sometimes):
+		case o.verdict == skipped && !strings.HasPrefix(reason, skips):
+			r.surprises = append(r.surprises, o.test+" (skipped)")
+		case known && !strings.HasPrefix(reason, sometimes) && !strings.HasPrefix(reason, skips):
 			r.unexpectedly = append(r.unexpectedly, fmt.Sprintf("%s: %s, though known to fail: %s", o.test, o.verdict, reason))
 		}
 	}
@@ -90,7 +92,7 @@ func table(target string, reports []report) (string, bool) {
 		}
 	}
 	section("failed, as expected", func(r report) []string { return r.expected })
-	section("FAILED", func(r report) []string { return r.surprises })
+	section("FAILED, or skipped, though expected.txt does not say so", func(r report) []string { return r.surprises })
 	section("NOT FAILED, though expected.txt says so", func(r report) []string { return r.unexpectedly })
 	section("BROKEN", func(r report) []string {
 		if r.broken == nil {
