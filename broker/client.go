@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/polylog-mq/polylog/broker/group"
+	"github.com/polylog-mq/polylog/broker/txn"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/topic"
 )
@@ -35,6 +37,9 @@ func (b *Broker) Authorize(_ string, op destination.Operation, resource string) 
 	case destination.OperationConnect, destination.OperationSubscribe,
 		destination.OperationDescribe, destination.OperationAdminister:
 		return nil
+	}
+	if op == destination.OperationConsume && (resource == group.TopicName || resource == txn.TopicName) {
+		return nil // Kafka's own are open to be read, as in Kafka; JMS views of them are not
 	}
 	if isInternal(resource) {
 		return fmt.Errorf("%w: %q is the broker's own", destination.ErrUnauthorized, resource)

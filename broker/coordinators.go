@@ -83,12 +83,23 @@ func (b *Broker) topicWithID(id [16]byte) (*destination.Destination, error) {
 	return nil, fmt.Errorf("%w: topic id %x", destination.ErrNotFound, id)
 }
 
+// EnsureCoordinator makes what the coordinator of groups, or of transactions,
+// keeps its records in, as Kafka does when somebody asks who that is.
+func (b *Broker) EnsureCoordinator(transactions bool) error {
+	name, settings := group.TopicName, group.Settings
+	if transactions {
+		name, settings = txn.TopicName, txn.Settings
+	}
+	_, err := b.own(name, settings())
+	return err
+}
+
 // topicsOfAll are those that a group may subscribe to by a pattern.
 func (b *Broker) topicsOfAll() []*destination.Destination {
 	all := b.entries()
 	kept := all[:0]
 	for _, d := range all {
-		if !d.Internal && !d.Temporary {
+		if !d.Temporary && d.Name != destination.DeliveryStateName {
 			kept = append(kept, d)
 		}
 	}

@@ -488,7 +488,7 @@ func (c *Coordinator) dropDeleted(e *entry) {
 type topics struct{ c *Coordinator }
 
 func (t topics) of(d *destination.Destination, err error) (consumer.Topic, bool) {
-	if err != nil || d.Internal {
+	if err != nil {
 		return consumer.Topic{}, false
 	}
 	return consumer.Topic{Name: record.TopicName(d.Name), ID: d.ID, Partitions: int32(len(d.Partitions))}, true

@@ -157,6 +157,11 @@ func (c *connection) findCoordinator(_ context.Context, r *kmsg.FindCoordinatorR
 	if t := r.CoordinatorType; t < 0 || t > 2 || t == 2 && r.Version < 6 {
 		code = codeInvalidRequest
 	}
+	if code == codeNone && r.CoordinatorType <= 1 {
+		if err := c.server.broker.EnsureCoordinator(r.CoordinatorType == 1); err != nil {
+			code = codeCoordinatorNotAvailable
+		}
+	}
 	host, port := c.endpoint()
 	node := c.server.options.NodeID
 	if code != codeNone {
