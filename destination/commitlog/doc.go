@@ -23,7 +23,15 @@
 // syncs the segments that were written since the last one and frees the journal behind it. After a crash each segment is cut
 // to the checkpoint and rebuilt from the journal (see replay), so that it never holds more or other than the journal says.
 // docs/format has drawings of the journal and the checkpoint. Segments, indexes, leader-epoch-checkpoint, partition.metadata
-// and producer snapshots are Kafka's; the indexes can always be made again and are never synced.
+// and producer snapshots are Kafka's; the indexes can always be made again and are never synced, but for .txnindex, which a
+// checkpoint syncs.
+//
+// # Producers and transactions
+//
+// The log does not check producers (KIP-98): a Gate may, within AppendChecked. It knows what it has written of them: the last
+// batches of each, and which transactions are open. That is kept in a snapshot at the end of each segment and at each
+// checkpoint, and read back when somebody asks. What a transaction that was aborted has written is found by Aborted. A log
+// that never had a producer is known as such by the checkpoint, and none of this costs it anything.
 //
 // # When the disk is full
 //

@@ -85,9 +85,9 @@ func (l *Log) installProducers(p *producers, cuts int) error {
 		if i+1 < len(l.segments) && l.segments[i+1].base <= p.end || s.base >= l.aside.observed {
 			continue
 		}
-		position, err := l.before(s, p.end, 0)
+		at, err := l.before(s, p.end, 0)
 		if err == nil {
-			err = l.replayProducers(p, s, position, p.end, l.aside.observed)
+			err = l.replayProducers(p, s, at, p.end, l.aside.observed)
 		}
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (l *Log) readProducers(segments []*segment, end int64) (*producers, error) 
 	if err != nil {
 		return nil, err
 	}
-	return p, l.replayFrom(p, segments, from, end, func(s *segment, offset, back int64) (int64, error) {
+	return p, l.replayFrom(p, segments, from, end, func(s *segment, offset, back int64) (stretch, error) {
 		l.files.RLock()
 		defer l.files.RUnlock()
 		return l.before(s, offset, back)
@@ -184,19 +184,16 @@ func (l *Log) readSnapshot(segments []*segment, end int64) (p *producers, from i
 }
 
 // replayFrom adds the batches from one offset to another, and what lies just before them.
-func (l *Log) replayFrom(p *producers, segments []*segment, from, end int64, before func(s *segment, offset, back int64) (int64, error)) error {
+func (l *Log) replayFrom(p *producers, segments []*segment, from, end int64, before func(s *segment, offset, back int64) (stretch, error)) error {
 	for i, s := range segments {
 		if i+1 < len(segments) && segments[i+1].base < from || s.base >= end {
 			continue
 		}
-		position := int64(0)
-		if s.base < from {
-			var err error
-			if position, err = before(s, from, historyBytes); err != nil {
-				return err
-			}
+		at, err := before(s, from, historyBytes)
+		if err == nil {
+			err = l.replayProducers(p, s, at, from, end)
 		}
-		if err := l.replayProducers(p, s, position, from, end); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -204,8 +201,19 @@ func (l *Log) replayFrom(p *producers, segments []*segment, from, end int64, bef
 	return nil
 }
 
-// before is a position in a segment where a batch begins, back bytes or more before an offset. files is held.
-func (l *Log) before(s *segment, offset, back int64) (int64, error) {
+// stretch is bytes of a segment, from where a batch begins.
+type stretch struct{ from, to int64 }
+
+// before is what a segment has from back bytes before an offset on, or more. files is held.
+func (l *Log) before(s *segment, offset, back int64) (stretch, error) {
+	position, err := l.positionBefore(s, offset, back)
+	return stretch{position, s.size}, err
+}
+
+func (l *Log) positionBefore(s *segment, offset, back int64) (int64, error) {
+	if offset <= s.base {
+		return 0, nil
+	}
 	var list []indexEntry
 	if s == l.indexed {
 		list = l.indexes.offsets
@@ -237,11 +245,11 @@ func (l *Log) before(s *segment, offset, back int64) (int64, error) {
 	return int64(e.position), nil
 }
 
-// replayProducers reads a segment's batches from a position up to an offset, adds those at or above from, and remembers
+// replayProducers reads a segment's batches up to an offset, adds those at or above from, and remembers
 // those below.
-func (l *Log) replayProducers(p *producers, s *segment, position, from, end int64) error {
+func (l *Log) replayProducers(p *producers, s *segment, at stretch, from, end int64) error {
 	now := l.Now()
-	return l.eachProduced(s, position, end, func(b record.Batch) {
+	return l.eachProduced(s, at, end, func(b record.Batch) {
 		if b.BaseOffset() < from {
 			p.remember(b)
 		} else {
@@ -252,13 +260,13 @@ func (l *Log) replayProducers(p *producers, s *segment, position, from, end int6
 
 // eachProduced calls visit with the batches up to an offset that have a producer id: the header, or the whole if it is a
 // control batch. Where the segment is damaged, it ends.
-func (l *Log) eachProduced(s *segment, position, end int64, visit func(b record.Batch)) error {
+func (l *Log) eachProduced(s *segment, at stretch, end int64, visit func(b record.Batch)) error {
 	h, err := l.store.cache.acquire(s, kindLog, false)
 	if err != nil {
 		return err
 	}
 	defer l.store.cache.release(h)
-	w := &walk{file: h, position: position, limit: s.size, buf: make([]byte, 0, walkBytes)}
+	w := &walk{file: h, position: at.from, limit: at.to, buf: make([]byte, 0, walkBytes)}
 	for w.next() && w.batch.base < end {
 		next := w.position
 		w.position = w.at

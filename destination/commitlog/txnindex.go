@@ -357,7 +357,10 @@ func (l *Log) rebuildTxnIndexes() error {
 			}
 		}
 		var list []abortedEntry
-		err := l.eachProduced(s, 0, next, func(b record.Batch) {
+		l.files.RLock()
+		size := s.size
+		l.files.RUnlock()
+		err := l.eachProduced(s, stretch{0, size}, next, func(b record.Batch) {
 			if e, aborted := p.add(b, 0); aborted {
 				list = append(list, e)
 			}

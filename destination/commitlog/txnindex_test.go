@@ -63,14 +63,6 @@ func (h *history) add(batches ...record.Batch) {
 	}
 }
 
-func (h history) below(end int64) history {
-	n := 0
-	for n < len(h) && h[n].NextOffset() <= end {
-		n++
-	}
-	return h[:n]
-}
-
 // naive is what a history says, computed without a thought for time.
 type naive struct {
 	producers map[int64]*Producer
