@@ -22,6 +22,9 @@ type simulation struct {
 	synced  int      // as many of them are on disk
 
 	produced int64
+	log      map[int64]logged // what is not just a message
+	open     map[uint64]*sentTransaction
+	wrong    error
 	flight   []token
 	stale    []token         // were good once
 	pending  []confirmation  // settlements that wait for the disk
@@ -29,6 +32,16 @@ type simulation struct {
 	least    map[int64]int   // delivery counts that are on disk
 	counted  []countedOffset // delivery counts that wait for the disk
 }
+
+// logged is an offset of a producer's transaction.
+type logged struct {
+	producer uint64
+	txn      *sentTransaction
+	marker   bool
+}
+
+// sentTransaction is open until one of the two is set.
+type sentTransaction struct{ committed, aborted bool }
 
 type token struct {
 	offset      int64
@@ -49,8 +62,9 @@ type countedOffset struct {
 
 // TestSimulation runs consumers over crashes: a stale token is always refused
 // (Q1), delivery counts that are on disk never go down (Q2), a confirmed
-// acknowledgement sticks (Q3), every message is in exactly one place (Q5), and
-// in the end all are acknowledged.
+// acknowledgement sticks (Q3), every message is in exactly one place (Q5), what
+// a producer's transaction sent is delivered after it has committed and else
+// never (Q9), and in the end all are acknowledged.
 func TestSimulation(t *testing.T) {
 	first := *seed
 	runs := uint64(20)
@@ -63,6 +77,7 @@ func TestSimulation(t *testing.T) {
 		s := &simulation{
 			r: rand.New(rand.NewPCG(first+n, 0)), c: NewCursor(0), epoch: 1,
 			acked: map[int64]bool{}, least: map[int64]int{},
+			log: map[int64]logged{}, open: map[uint64]*sentTransaction{},
 		}
 		s.snapshot()
 		if err := s.run(2000); err != nil {
@@ -87,7 +102,13 @@ func (s *simulation) step() error {
 	s.now += s.r.Int64N(20)
 	s.c.ExpireLocks(s.now)
 	s.c.DueScheduled(s.now, 50)
-	switch s.r.IntN(20) {
+	switch s.r.IntN(24) {
+	case 20, 21:
+		s.sendInTransaction()
+	case 22:
+		s.endTransaction(uint64(1 + s.r.IntN(3)))
+	case 23:
+		s.endHeld()
 	case 0:
 		return s.crash()
 	case 1:
@@ -117,12 +138,23 @@ func (s *simulation) deliver() {
 	}
 	if from := s.c.Next(); from < s.produced && s.r.IntN(2) == 0 {
 		to := min(s.produced, from+1+s.r.Int64N(20))
-		first, ok := s.c.AcquireRange(from, to, h, lock)
-		if !ok {
-			panic("new messages are not available")
-		}
-		for o := from; o < to; o++ {
-			s.delivered(o, first+uint64(o-from), 1, h)
+		for from < to {
+			end := from
+			for ; end < to && !s.special(end); end++ {
+			}
+			if end == from {
+				s.look(from)
+				from++
+				continue
+			}
+			first, ok := s.c.AcquireRange(from, end, h, lock)
+			if !ok {
+				panic("new messages are not available")
+			}
+			for o := from; o < end; o++ {
+				s.delivered(o, first+uint64(o-from), 1, h)
+			}
+			from = end
 		}
 	} else {
 		left := s.r.IntN(20)
@@ -140,7 +172,66 @@ func (s *simulation) deliver() {
 	s.flush()
 }
 
+// special says whether an offset is no message of its own, or not yet.
+func (s *simulation) special(o int64) bool {
+	l, ok := s.log[o]
+	return ok && (l.marker || !l.txn.committed)
+}
+
+// look has the cursor look at such an offset for the first time, as a view does.
+func (s *simulation) look(o int64) {
+	switch l := s.log[o]; {
+	case l.marker:
+		s.c.EndSend(l.producer, l.txn.committed)
+		s.c.Pass(o, o+1)
+	case l.txn.aborted:
+		s.c.Pass(o, o+1)
+	default:
+		s.c.HoldSend(o, o+1, l.producer)
+	}
+}
+
+func (s *simulation) sendInTransaction() {
+	p := uint64(1 + s.r.IntN(3))
+	if s.open[p] == nil {
+		s.open[p] = &sentTransaction{}
+	}
+	for range 1 + s.r.IntN(5) {
+		s.log[s.produced] = logged{p, s.open[p], false}
+		s.produced++
+	}
+}
+
+func (s *simulation) endTransaction(p uint64) {
+	t := s.open[p]
+	if t == nil {
+		return
+	}
+	delete(s.open, p)
+	t.committed = s.r.IntN(2) == 0
+	t.aborted = !t.committed
+	s.log[s.produced] = logged{p, t, true}
+	s.produced++
+}
+
+// endHeld ends what is held back for transactions that have ended.
+func (s *simulation) endHeld() {
+	for _, p := range s.c.HeldSends() {
+		from, to := s.c.HeldSend(p)
+		l := s.log[from]
+		if l.producer != p || s.log[to-1].txn != l.txn {
+			s.wrong = fmt.Errorf("Q9: [%d, %d) held for %d", from, to, p)
+		} else if l.txn.committed || l.txn.aborted {
+			s.c.EndSend(p, l.txn.committed)
+		}
+	}
+	s.flush()
+}
+
 func (s *simulation) delivered(o int64, acquisition uint64, count int, h Holder) {
+	if s.special(o) {
+		s.wrong = fmt.Errorf("Q9: offset %d was delivered", o)
+	}
 	s.flight = append(s.flight, token{o, acquisition, h})
 	s.counted = append(s.counted, countedOffset{o, count, len(s.journal)})
 }
@@ -262,7 +353,10 @@ func (s *simulation) crash() error {
 
 func (s *simulation) check() error {
 	st := s.c.Stats()
-	if s.c.Next()-st.Start != st.Available+st.Acquired+st.Scheduled+st.Acknowledged {
+	if s.wrong != nil {
+		return s.wrong
+	}
+	if s.c.Next()-st.Start != st.Available+st.Acquired+st.Scheduled+st.HeldSends+st.Acknowledged+st.Passed {
 		return fmt.Errorf("Q5: next %d, %+v", s.c.Next(), st)
 	}
 	if st.Available < 0 || s.c.Next() > s.produced {
@@ -296,9 +390,20 @@ func (s *simulation) finish() error {
 			s.c.ReleaseHolder(h, false)
 		}
 		before := s.c.Floor()
-		s.c.ScanTo(s.produced)
+		for p := range uint64(3) {
+			s.endTransaction(p + 1)
+		}
+		for o := s.c.Next(); o < s.produced; o++ {
+			if s.special(o) {
+				s.look(o)
+			} else {
+				s.c.ScanTo(o + 1)
+			}
+		}
+		s.endHeld()
 		for o := range s.c.Undone(0, s.produced) {
-			acquisition, _, _ := s.c.Acquire(o, 1, 0)
+			acquisition, count, _ := s.c.Acquire(o, 1, 0)
+			s.delivered(o, acquisition, count, 1)
 			if err := s.c.Acknowledge(o, acquisition); err != nil {
 				return err
 			}
@@ -307,5 +412,5 @@ func (s *simulation) finish() error {
 			return fmt.Errorf("Q5: stuck at %d of %d: %+v", before, s.produced, s.c.Stats())
 		}
 	}
-	return nil
+	return s.wrong
 }
