@@ -13,7 +13,7 @@ import java.util.concurrent.TimeoutException;
 /**
  * A broker that is started by a command, and can be killed and started again on the same port and
  * directory; what it says on standard error goes to a file beside that. The command says {port} and {dir} where these belong, is split at spaces, and prints a
- * line that begins with ready and names where Kafka is spoken: the first HOST:PORT, or kafka=HOST:PORT.
+ * line that begins with ready and names where Kafka is spoken: the first HOST:PORT, or kafka=HOST:PORT,....
  */
 final class BrokerProcess implements AutoCloseable {
   final int port;
@@ -70,7 +70,7 @@ final class BrokerProcess implements AutoCloseable {
     String first = null;
     for (String word : ready.split("\\s+")) {
       if (word.startsWith("kafka=")) {
-        return word.substring("kafka=".length());
+        return word.substring("kafka=".length()).split(",")[0];
       }
       if (first == null && word.matches("[^=]+:\\d+")) {
         first = word;

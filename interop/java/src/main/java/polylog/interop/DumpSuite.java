@@ -21,7 +21,7 @@ import org.apache.kafka.storage.internals.checkpoint.PartitionMetadataFile;
 final class DumpSuite extends Suite {
   private static final Pattern fault =
       Pattern.compile(
-          "(?i)isvalid: false|mismatch|out of order|non-consecutive|invalid bytes|not found|corrupt|exception|ignoring unknown|error|unknown");
+          "(?i)isvalid: false|mismatch|out of order|non-consecutive|invalid bytes|not found|is followed by|corrupt|exception|ignoring unknown|error|unknown");
   private static final long chunkBytes = 8 << 20;
 
   private final String data = "dump-data-" + Long.toString(System.currentTimeMillis(), 36);
@@ -159,7 +159,7 @@ final class DumpSuite extends Suite {
       try (Tool t = new Tool("DumpLogSegments", arguments.toArray(new String[0]))) {
         Tool.Output o = t.output().succeeds();
         said.addAll(o.lines());
-        said.addAll(o.err().lines().filter(l -> !l.isBlank()).toList());
+        said.addAll(o.err().lines().map(String::strip).filter(l -> !l.isEmpty()).toList());
       }
     }
     return said;
@@ -173,7 +173,9 @@ final class DumpSuite extends Suite {
         filled.add(f);
       }
     }
+    // The tool begins every segment at -1, and says so of each that does not begin at 0.
     List<String> said = dump(filled, options);
+    said.removeIf(l -> l.matches("-1 is followed by \\d+") || l.startsWith("Non-consecutive offsets in "));
     int dumped = 0;
     for (String line : said) {
       if (line.startsWith("Dumping ")) {

@@ -5,6 +5,7 @@ import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -69,6 +70,19 @@ final class Report {
     out.printf("%d passed, %d failed, %d skipped%n", sum[0], sum[1], sum[2]);
     out.flush();
     return differences.isEmpty() && !results.isEmpty();
+  }
+
+  /** Writes one line for each case in the order of names, and the sum. */
+  synchronized void record(Path file) throws IOException {
+    List<String> lines = new ArrayList<>();
+    results.stream()
+        .map(r -> (r.outcome + " " + r.id() + " " + r.reason).strip())
+        .sorted(Comparator.comparing(l -> l.substring(5)))
+        .forEach(lines::add);
+    for (Outcome o : Outcome.values()) {
+      lines.add("# " + o + " " + results.stream().filter(r -> r.outcome == o).count());
+    }
+    Files.write(file, lines);
   }
 
   /** The slowest cases, for whoever wants the quick form to be quick. */

@@ -20,8 +20,9 @@ public final class Run {
                                  on 127.0.0.1, {dir} its data directory; it prints a line "ready ... HOST:PORT"
         --expected FILE          the failures that are expected: lines of suite/case and a reason
         --only PATTERN           only the cases whose suite/case matches
-        --lanes N                run N cases at once where they do not disturb each other; 4 if not given
+        --lanes N                run N cases at once where they do not disturb each other; 6 if not given
         --keep                   keep the brokers' data, which is kept in any case if something differs
+        --record FILE            write the results, sorted, to a file
         --slowest N              list the N slowest cases, too
 
       Suites: producer consumer share admin transactions tools streams dump; all of them, if none is named.
@@ -40,8 +41,9 @@ public final class Run {
     Path expected = null;
     Predicate<String> wanted = s -> true;
     boolean full = false;
-    int lanes = 4;
+    int lanes = 6;
     int slowest = 0;
+    Path record = null;
     boolean keep = false;
     List<String> chosen = new ArrayList<>();
     for (int i = 0; i < arguments.length; i++) {
@@ -52,6 +54,7 @@ public final class Run {
         case "--expected" -> expected = Paths.get(arguments[++i]);
         case "--only" -> wanted = Pattern.compile(arguments[++i]).asPredicate();
         case "--lanes" -> lanes = Integer.parseInt(arguments[++i]);
+        case "--record" -> record = Paths.get(arguments[++i]);
         case "--slowest" -> slowest = Integer.parseInt(arguments[++i]);
         case "--keep" -> keep = true;
         case "quick" -> full = false;
@@ -73,7 +76,7 @@ public final class Run {
     Report report = new Report(System.out);
     Options options = new Options(report, wanted, full);
     List<String> todo = suites.stream().filter(s -> chosen.isEmpty() || chosen.contains(s)).toList();
-    Path work = Files.createTempDirectory("interop-");
+    Path work = Files.createTempDirectory("polylog-java-");
     BrokerProcess started = null;
     if (bootstrap == null && !todo.equals(List.of("streams"))) {
       started = new BrokerProcess(command, Files.createDirectories(work.resolve("broker")));
@@ -112,6 +115,9 @@ public final class Run {
       dump.run(1);
     }
     report.slowest(slowest);
+    if (record != null) {
+      report.record(record);
+    }
     boolean good = report.end(expected);
     if (good && !keep) {
       Broker.remove(work);

@@ -275,10 +275,10 @@ final class ShareSuite extends Suite {
       List<ConsumerRecord<String, String>> again = take(b, 3, AcknowledgeType.ACCEPT);
       once(again, 3);
       check(again.stream().allMatch(r -> r.deliveryCount().orElse((short) 0) == 2), "the second delivery");
-      commit(b);
       held.forEach(r -> a.acknowledge(r, AcknowledgeType.ACCEPT));
       boolean refused = a.commitSync(Duration.ofSeconds(10)).values().stream().anyMatch(Optional::isPresent);
       check(refused, "who comes too late is told so");
+      commit(b);
     }
   }
 

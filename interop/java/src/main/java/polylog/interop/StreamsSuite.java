@@ -37,6 +37,7 @@ import org.apache.kafka.streams.kstream.Produced;
  */
 final class StreamsSuite extends Suite {
   private static final Path licenses = Paths.get("/usr/share/common-licenses");
+  private static final Duration stall = Duration.ofSeconds(90);
   private final String bootstrap;
   private final String command;
   private final Path work;
@@ -63,7 +64,7 @@ final class StreamsSuite extends Suite {
       return;
     }
     int kills = isFull() ? 5 : 1;
-    testAlone("word_count_survives_kill", Duration.ofSeconds(60 + 60 * kills), () -> countWithKills(kills));
+    testAlone("word_count_survives_kill", Duration.ofSeconds(60 + 100 * kills), () -> countWithKills(kills));
   }
 
   private void countWithKills(int kills) throws Exception {
@@ -135,8 +136,8 @@ final class StreamsSuite extends Suite {
           throw new Failure(reason(fault.get()));
         }
         check(
-            System.nanoTime() - progress < Duration.ofSeconds(60).toNanos(),
-            "no progress for 60 s: " + seen + " of " + total + " counts, " + sent + " of " + text.size() + " lines, " + streams.state());
+            System.nanoTime() - progress < stall.toNanos(),
+            "no progress for " + stall.toSeconds() + " s: " + seen + " of " + total + " counts, " + sent + " of " + text.size() + " lines, " + streams.state());
         if (killed < kills && seen > total * (killed + 1) / (kills + 1)) {
           broker.kill();
           broker.start();
@@ -200,6 +201,9 @@ final class StreamsSuite extends Suite {
     p.setProperty(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
     p.setProperty(StreamsConfig.consumerPrefix("session.timeout.ms"), "10000");
     p.setProperty(StreamsConfig.consumerPrefix("heartbeat.interval.ms"), "500");
+    // A batch of a transaction that timed out meanwhile is tried again for two minutes otherwise.
+    p.setProperty(StreamsConfig.producerPrefix("delivery.timeout.ms"), "20000");
+    p.setProperty(StreamsConfig.producerPrefix("request.timeout.ms"), "10000");
     KafkaStreams streams = new KafkaStreams(b.build(), p);
     AtomicInteger replaced = new AtomicInteger();
     streams.setUncaughtExceptionHandler(
