@@ -53,9 +53,20 @@ func (l *Log) withProducers(f func(p *producers)) error {
 }
 
 // warmProducers reads the state before a checkpoint, which keeps it: so that whoever needs it later need not read much.
+// Without a snapshot, in a log of an earlier version or of another broker, all of it would be read, for which a checkpoint
+// cannot wait.
 func (l *Log) warmProducers() error {
 	if !l.produced.Load() || !l.store.started {
 		return nil
+	}
+	l.files.RLock()
+	known := l.aside.producers != nil
+	l.files.RUnlock()
+	if known {
+		return nil
+	}
+	if offsets, err := l.snapshots(); err != nil || len(offsets) == 0 {
+		return err
 	}
 	return l.withProducers(func(*producers) {})
 }

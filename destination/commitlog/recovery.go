@@ -383,6 +383,9 @@ func (l *Log) adopt() error {
 		l.segments = append(l.segments, s)
 	}
 	l.produced.Store(true)
+	if err := l.adoptTxnIndexes(); err != nil {
+		return err
+	}
 	last := l.segments[len(l.segments)-1]
 	l.w.base = last.base
 	end, size, err := l.validEnd(last)

@@ -225,6 +225,22 @@ func (l *Log) loadTxnIndex(s *segment, end int64) (err error) {
 	return err
 }
 
+// adoptTxnIndexes gives the closed segments of another broker an index where they have none: Kafka writes one only for
+// aborted transactions. Where the other indexes are missing too, they have been taken away. files is held.
+func (l *Log) adoptTxnIndexes() error {
+	for _, s := range l.segments[:len(l.segments)-1] {
+		if _, err := l.store.fs.Stat(s.name(kindIndex)); err != nil {
+			continue
+		}
+		h, err := l.store.cache.acquire(s, kindTxn, true)
+		if err != nil {
+			return err
+		}
+		l.store.cache.release(h)
+	}
+	return nil
+}
+
 // cutTxnIndex forgets what ends at or above an offset, in a segment that becomes active. files is held.
 func (l *Log) cutTxnIndex(s *segment, end int64) error {
 	x := s.txns

@@ -682,3 +682,48 @@ func TestWithoutProducers(t *testing.T) {
 		t.Errorf("%v", entries)
 	}
 }
+
+// TestAdoptTransactions shows that the transactions in a directory of Kafka's are known, with its indexes, which are there
+// only for segments with aborted transactions, and without any.
+func TestAdoptTransactions(t *testing.T) {
+	source := NewMemFS()
+	w := newTransactionsAtWork(3, true)
+	s := open(t, source, atTestNow(small()))
+	l := w.run(s, 80)
+	closeStore(t, s)
+	entries, err := source.ReadDir(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wiped := range []bool{false, true} {
+		fsys := NewMemFS()
+		if err := fsys.MkdirAll(l.dir); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			p, err := readFile(source, l.dir+"/"+e.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			index := strings.HasSuffix(e.Name, "index")
+			if wiped && index || strings.HasSuffix(e.Name, ".txnindex") && len(p) == 0 {
+				continue
+			}
+			overwrite(t, fsys, l.dir+"/"+e.Name, p)
+		}
+		s = open(t, fsys, atTestNow(small()))
+		l := openLog(t, s, 1, Config{SegmentBytes: 2500})
+		if err := w.history.compareWith(l); err != nil {
+			t.Errorf("without indexes %t: %v", wiped, err)
+		}
+		put(t, l, transactional(1, 9, 0, true, "a=1"))
+		h := slices.Clone(w.history)
+		h.add(transactional(1, 9, 0, true, "a=1"))
+		fsys = crashed(s, fsys)
+		s = open(t, fsys, atTestNow(small()))
+		if err := h.compareWith(openLog(t, s, 1, Config{})); err != nil {
+			t.Errorf("without indexes %t, after a crash: %v", wiped, err)
+		}
+		closeStore(t, s)
+	}
+}
