@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,19 +19,17 @@ import (
 // it: an acknowledged entry stays in its stream, and so in memory.
 //
 // Redis reads at most 16 KiB of a connection between two syncs, so what is
-// pipelined over one connection waits for many of them. A producer or consumer
-// with a large window therefore uses several connections; its messages then
+// pipelined over one connection waits for many of them. A producer with much
+// unconfirmed therefore goes on over further connections; its messages then
 // have no order, which the consumers of one group do not keep either.
 type redisPeer struct{}
 
-// redisGroup is the consumer group of every queue.
-const redisGroup = "workers"
-
-// redisConnections is how many connections share a window or a credit.
-func redisConnections(places int) int { return max(1, places/250) }
-
-// redisPipeline bounds the messages in one pipeline.
-const redisPipeline = 256
+const (
+	redisGroup = "workers" // the consumer group of every queue
+	// What a producer has unconfirmed on a connection before it uses the next.
+	redisUnconfirmed = 64
+	redisConnections = 4 // the most that one producer uses
+)
 
 func (redisPeer) start(dir string) (*server, error) {
 	return child(dir, nil, "redis-server", "--bind", "127.0.0.1", "--port", "{port}", "--dir", "{dir}",
@@ -40,19 +37,21 @@ func (redisPeer) start(dir string) (*server, error) {
 }
 
 func (redisPeer) connect(s *server) (client, error) {
-	db := redis.NewClient(&redis.Options{
+	options := redis.Options{
 		Addr: s.addr, PoolSize: 64, PipelinePoolSize: 64,
-		MaxRetries:  -1,                   // a pipeline sent again would put its messages twice
+		MaxRetries:  -1,                   // what is sent again would put its messages twice
 		ReadTimeout: -2, WriteTimeout: -2, // none: a read waits until there are messages
-	})
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &redisClient{db, ctx, cancel}, db.Ping(ctx).Err()
+	c := &redisClient{options: options, db: redis.NewClient(&options), ctx: ctx, cancel: cancel}
+	return c, c.db.Ping(ctx).Err()
 }
 
 type redisClient struct {
-	db     *redis.Client
-	ctx    context.Context // until close
-	cancel context.CancelFunc
+	options redis.Options
+	db      *redis.Client
+	ctx     context.Context // until close
+	cancel  context.CancelFunc
 }
 
 func (c *redisClient) close() { c.cancel(); c.db.Close() }
@@ -66,25 +65,73 @@ func (c *redisClient) declare(queue string) error {
 }
 
 func (c *redisClient) producer(queue string, places int) (producer, error) {
-	p := &redisProducer{db: c.db, queue: queue, window: newWindow(places), work: make(chan []byte, places)}
-	for range redisConnections(places) {
-		go p.run(c.ctx)
+	p := &redisProducer{queue: queue, window: newWindow(places)}
+	for range min(redisConnections, (places+redisUnconfirmed-1)/redisUnconfirmed) {
+		options := c.options
+		db := redis.NewClient(&options) // a client has one such pipe
+		context.AfterFunc(c.ctx, func() { db.Close() })
+		// Full duplex: it writes without waiting for the replies before.
+		pipe, err := db.AsyncAutoPipelineWithOptions(&redis.AutoPipelineOptions{FullDuplex: true})
+		if err != nil {
+			return nil, err
+		}
+		l := &redisLink{pipe: pipe, sent: make(chan *redis.StringCmd, places)}
+		p.links = append(p.links, l)
+		go p.confirm(c.ctx, l)
 	}
 	return p, nil
 }
 
 type redisProducer struct {
-	db     *redis.Client
 	queue  string
 	window window
-	work   chan []byte
+	links  []*redisLink
 	failed atomic.Pointer[error]
+}
+
+// redisLink is one connection of a producer.
+type redisLink struct {
+	pipe *redis.AutoPipeliner
+	sent chan *redis.StringCmd // unconfirmed, in the order of the replies
 }
 
 func (p *redisProducer) send(body []byte) error {
 	p.window.take()
-	p.work <- append([]byte(nil), body...)
+	l := p.link()
+	l.sent <- l.pipe.XAdd(context.Background(), &redis.XAddArgs{
+		Stream: p.queue, Values: []any{"body", append([]byte(nil), body...)},
+	})
 	return p.err()
+}
+
+// link is the first connection that has room; if none has, the one with the
+// least unconfirmed.
+func (p *redisProducer) link() *redisLink {
+	least := p.links[0]
+	for _, l := range p.links {
+		if len(l.sent) < redisUnconfirmed {
+			return l
+		}
+		if len(l.sent) < len(least.sent) {
+			least = l
+		}
+	}
+	return least
+}
+
+// confirm waits for the replies, until the client is closed.
+func (p *redisProducer) confirm(ctx context.Context, l *redisLink) {
+	for {
+		select {
+		case cmd := <-l.sent:
+			if err := cmd.Err(); err != nil { // waits
+				p.failed.CompareAndSwap(nil, &err)
+			}
+			p.window.give()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (p *redisProducer) flush() error { p.window.wait(); return p.err() }
@@ -96,110 +143,51 @@ func (p *redisProducer) err() error {
 	return nil
 }
 
-// run sends what has gathered while its pipeline before was under way, until
-// the client is closed. It keeps one connection busy.
-func (p *redisProducer) run(ctx context.Context) {
-	for {
-		pipe := p.db.Pipeline()
-		select {
-		case body := <-p.work:
-			p.add(ctx, pipe, body)
-		case <-ctx.Done():
-			return
-		}
-		for more := true; more && pipe.Len() < redisPipeline; {
-			select {
-			case body := <-p.work:
-				p.add(ctx, pipe, body)
-			default:
-				more = false
-			}
-		}
-		n := pipe.Len()
-		if _, err := pipe.Exec(ctx); err != nil {
-			p.failed.CompareAndSwap(nil, &err)
-		}
-		for range n {
-			p.window.give()
-		}
-	}
-}
-
-func (p *redisProducer) add(ctx context.Context, pipe redis.Pipeliner, body []byte) {
-	pipe.XAdd(ctx, &redis.XAddArgs{Stream: p.queue, Values: []any{"body", body}})
-}
-
 var redisConsumers atomic.Int64 // gives each its name in the group
 
 func (c *redisClient) consumer(queue string, credit int) (consumer, error) {
+	conn := c.db.Conn()
+	id, err := conn.ClientID(c.ctx).Result()
 	ctx, cancel := context.WithCancel(c.ctx)
-	k := &redisConsumer{
-		db: c.db, queue: queue, name: fmt.Sprintf("consumer-%d", redisConsumers.Add(1)),
-		ctx: ctx, cancel: cancel,
-	}
-	n := redisConnections(credit)
-	for range n {
-		r := &redisReader{conn: c.db.Conn(), credit: credit / n}
-		var err error
-		if r.id, err = r.conn.ClientID(ctx).Result(); err != nil {
-			return nil, err
-		}
-		k.readers = append(k.readers, r)
-	}
-	return k, nil
+	return &redisConsumer{
+		db: c.db, conn: conn, id: id, queue: queue, credit: credit,
+		name: fmt.Sprintf("consumer-%d", redisConsumers.Add(1)), stopped: ctx, cancel: cancel,
+	}, err
 }
 
+// redisConsumer has a connection of its own, since it waits in its reads.
 type redisConsumer struct {
 	db      *redis.Client
+	conn    *redis.Conn
+	id      int64 // the server's number for conn
 	queue   string
+	credit  int
 	name    string
-	readers []*redisReader
-	ctx     context.Context // until stop, or until a reader has failed
+	stopped context.Context
 	cancel  context.CancelFunc
-
-	mu   sync.Mutex
-	open int // guarded by mu: messages wanted that no reader has asked for
-	each func([]byte)
-}
-
-// redisReader is one connection of a consumer, with its part of the credit.
-type redisReader struct {
-	conn   *redis.Conn
-	id     int64 // the server's number for the connection
-	credit int
 }
 
 func (k *redisConsumer) stop() { k.cancel() }
 
 func (k *redisConsumer) take(n int, each func([]byte)) error {
-	k.open, k.each = n, each
-	errs := make([]error, len(k.readers))
-	var wg sync.WaitGroup
-	for i, r := range k.readers {
-		wg.Go(func() {
-			defer r.conn.Close()
-			if errs[i] = k.run(r); errs[i] != nil {
-				k.cancel()
-			}
-		})
-	}
+	defer k.conn.Close()
 	ended := make(chan struct{})
-	go func() { wg.Wait(); close(ended) }()
-	select {
-	case <-ended:
-	case <-k.ctx.Done():
-		k.unblock(ended)
-	}
-	return errors.Join(errs...)
+	unblocked := make(chan struct{})
+	go func() { k.unblock(ended); close(unblocked) }()
+	defer func() { close(ended); <-unblocked }()
+	return k.run(n, each)
 }
 
-// unblock ends the reads that wait, until all readers have ended: one that is
+// unblock ends the read that waits when the consumer is stopped. One that is
 // only about to wait is met by the next try.
 func (k *redisConsumer) unblock(ended <-chan struct{}) {
+	select {
+	case <-ended:
+		return
+	case <-k.stopped.Done():
+	}
 	for {
-		for _, r := range k.readers {
-			k.db.ClientUnblock(context.Background(), r.id)
-		}
+		k.db.ClientUnblock(context.Background(), k.id)
 		select {
 		case <-ended:
 			return
@@ -209,17 +197,20 @@ func (k *redisConsumer) unblock(ended <-chan struct{}) {
 }
 
 // run asks for messages, and with each request acknowledges and deletes those
-// of the request before, in one pipeline. It counts: a message that was given
-// to someone else too, or that is not there, is an error.
-func (k *redisConsumer) run(r *redisReader) error {
+// of the request before, in one pipeline. It counts: a message that was not
+// there to be acknowledged or to be deleted is an error.
+func (k *redisConsumer) run(n int, each func([]byte)) error {
 	ctx := context.Background() // what was taken is acknowledged after a stop too
 	var ids []string
 	for {
-		want := k.reserve(r.credit)
+		want := min(n, k.credit)
+		if k.stopped.Err() != nil {
+			want = 0
+		}
 		if want == 0 && len(ids) == 0 {
 			return nil
 		}
-		pipe := r.conn.Pipeline()
+		pipe := k.conn.Pipeline()
 		var settled []*redis.IntCmd
 		if len(ids) > 0 {
 			settled = append(settled, pipe.XAck(ctx, k.queue, redisGroup, ids...), pipe.XDel(ctx, k.queue, ids...))
@@ -238,35 +229,14 @@ func (k *redisConsumer) run(r *redisReader) error {
 				return fmt.Errorf("%s settled %d of %d messages", cmd.Name(), cmd.Val(), len(ids))
 			}
 		}
-		ids = k.hand(read.Val(), want, ids[:0])
-	}
-}
-
-// reserve says how many messages a reader may ask for; 0 when there is nothing
-// left to ask for.
-func (k *redisConsumer) reserve(credit int) int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ctx.Err() != nil {
-		return 0
-	}
-	n := min(credit, k.open)
-	k.open -= n
-	return n
-}
-
-// hand gives the messages to each, adds their ids to ids, and gives back what
-// was reserved and did not come.
-func (k *redisConsumer) hand(streams []redis.XStream, reserved int, ids []string) []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, s := range streams {
-		for _, m := range s.Messages {
-			body, _ := m.Values["body"].(string)
-			k.each([]byte(body))
-			ids = append(ids, m.ID)
+		ids = ids[:0]
+		for _, s := range read.Val() {
+			for _, m := range s.Messages {
+				body, _ := m.Values["body"].(string)
+				each([]byte(body))
+				ids = append(ids, m.ID)
+			}
 		}
+		n -= len(ids)
 	}
-	k.open += reserved - len(ids)
-	return ids
 }
