@@ -34,6 +34,12 @@ type ConsumerOptions struct {
 	// BatchBytes bounds one Delivery of several records, in bytes; default 256
 	// KiB. A batch that is stored compressed may go whole all the same.
 	BatchBytes int
+	// Partitions, if not nil, are the only ones that it is served from.
+	Partitions []int32
+	// LockedLimit bounds how many records of one partition the consumers with a
+	// lock may hold together: there, this one gets no more until some are
+	// settled. 0: no bound.
+	LockedLimit int64
 }
 
 // Consumer is one holder of deliveries. It may be used by many goroutines.
@@ -46,11 +52,15 @@ type Consumer struct {
 	lockMS     int64
 	holder     destination.Holder
 	batchBytes int
+	limit      int64 // LockedLimit
 
 	credit   atomic.Int64
+	bytes    atomic.Int64 // credit in bytes
+	whole    atomic.Bool  // a batch may be larger than the credit
 	draining atomic.Bool
 
-	// Guarded by the view's mutex.
+	// Guarded by the view's mutex; lockMS is too.
+	serves   []bool  // by partition; nil: all
 	lanes    []*lane // one for each partition, if it has a selector
 	held     int64   // records delivered and not settled
 	slots    int     // of message groups that it owns
@@ -70,11 +80,10 @@ func (v *View) Consume(o ConsumerOptions, s Sink) (*Consumer, error) {
 	}
 	c := &Consumer{
 		v: v, sink: s, selector: o.Selector, noLocal: o.NoLocal, wantsAlone: o.Exclusive,
-		lockMS: o.Lock.Milliseconds(), holder: o.Holder, batchBytes: o.BatchBytes,
+		lockMS: lockMS(o.Lock), holder: o.Holder, batchBytes: o.BatchBytes,
+		limit: o.LockedLimit, serves: partitionSet(o.Partitions),
 	}
-	if o.Lock > 0 {
-		c.lockMS = max(c.lockMS, 1)
-	}
+	c.bytes.Store(unlimited)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.closed {
@@ -96,6 +105,31 @@ func (v *View) Consume(o ConsumerOptions, s Sink) (*Consumer, error) {
 	}
 	v.openLanes(c)
 	return c, nil
+}
+
+func lockMS(lock time.Duration) int64 {
+	if lock <= 0 {
+		return 0
+	}
+	return max(lock.Milliseconds(), 1)
+}
+
+// partitionSet is nil for nil.
+func partitionSet(partitions []int32) []bool {
+	if partitions == nil {
+		return nil
+	}
+	set := []bool{}
+	for _, p := range partitions {
+		if p < 0 {
+			continue
+		}
+		for int(p) >= len(set) {
+			set = append(set, false)
+		}
+		set[p] = true
+	}
+	return set
 }
 
 // openLanes gives a consumer with a selector a lane on each partition.
@@ -133,6 +167,35 @@ func (c *Consumer) Credit(n int) {
 		c.credit.Store(maxCredit)
 	}
 	c.v.trigger()
+}
+
+// Ask replaces the credit: up to so many records, and no more once there are so
+// many bytes of batches, which the last one may exceed. With whole, a batch that
+// is stored as one is handed over as one though it has more records.
+func (c *Consumer) Ask(records, bytes int, whole bool) {
+	c.whole.Store(whole)
+	c.bytes.Store(int64(bytes))
+	c.credit.Store(int64(min(max(records, 0), maxCredit)))
+	c.v.trigger()
+}
+
+// Restrict has the consumer served from these partitions only; nil: from all.
+// What it holds of others stays held.
+func (c *Consumer) Restrict(partitions []int32) {
+	c.v.mu.Lock()
+	c.serves = partitionSet(partitions)
+	c.v.mu.Unlock()
+	c.v.trigger()
+}
+
+// SetLock changes how long a consumer with a lock may keep what it is given
+// from now on.
+func (c *Consumer) SetLock(lock time.Duration) {
+	c.v.mu.Lock()
+	defer c.v.mu.Unlock()
+	if c.lockMS > 0 && lock > 0 {
+		c.lockMS = lockMS(lock)
+	}
 }
 
 // Drain has what is ready delivered within the credit, then the rest of the
@@ -188,10 +251,9 @@ func (c *Consumer) detach() {
 		v.exclusive--
 	}
 	if c.slots > 0 {
-		for i := range v.groups {
-			if v.groups[i] == c {
-				v.groups[i] = nil
-			}
+		disown(v.groups, c)
+		for _, p := range v.parts {
+			disown(p.groups, c)
 		}
 		c.slots = 0
 	}
@@ -222,11 +284,48 @@ func (c *Consumer) leave(countBack bool) {
 	c.held = 0
 	for _, p := range c.v.parts {
 		if offsets := p.cursor.ReleaseHolder(c.holder, countBack); len(offsets) > 0 {
+			if c.lockMS > 0 {
+				p.locked -= int64(len(offsets))
+			}
 			p.takeBack(offsets)
 			p.owe(c.v.now() + journalDelay.Milliseconds())
 		}
 	}
 }
 
+func disown(groups []*Consumer, c *Consumer) {
+	for i := range groups {
+		if groups[i] == c {
+			groups[i] = nil
+		}
+	}
+}
+
 // hungry says whether the consumer may be given something now.
-func (c *Consumer) hungry() bool { return !c.paused && c.credit.Load() > 0 }
+func (c *Consumer) hungry() bool {
+	return !c.paused && c.credit.Load() > 0 && c.bytes.Load() > 0
+}
+
+// consumes says whether the consumer is served from p at all.
+func (c *Consumer) consumes(p *part) bool {
+	n := int(p.id.Partition)
+	return c.serves == nil || n < len(c.serves) && c.serves[n]
+}
+
+// room is how many records of p the consumer may be given now.
+func (c *Consumer) room(p *part) int64 {
+	if !c.hungry() || !c.consumes(p) {
+		return 0
+	}
+	n := c.credit.Load()
+	if c.limit > 0 {
+		n = min(n, c.limit-p.locked)
+	}
+	return max(n, 0)
+}
+
+// takesWhole says whether the consumer may be given all of a stored batch,
+// whatever its credit.
+func (c *Consumer) takesWhole(p *part, r *run) bool {
+	return c.whole.Load() && r.whole() && (c.limit == 0 || p.locked+r.records() <= c.limit)
+}

@@ -57,6 +57,7 @@ func (v *View) takeDue(now int64) {
 		}
 		if offsets := p.cursor.ExpireLocks(now); len(offsets) > 0 {
 			v.counters.lockExpired += int64(len(offsets))
+			p.locked -= int64(len(offsets))
 			p.takeBack(offsets)
 		}
 		p.takeBack(p.cursor.DueScheduled(now, turnRecords))
@@ -74,11 +75,11 @@ func (v *View) handOutAll(now int64) (handed int64) {
 		before := handed
 		for i := range v.parts {
 			p := v.parts[(v.turnPart+i)%len(v.parts)]
-			if v.wanted() {
+			if v.wanted(p) {
 				handed += v.handOut(p.shared, now)
 			}
 			for _, l := range p.lanes {
-				if c := l.consumer; c.hungry() && v.mayServe(c) {
+				if c := l.consumer; c.room(p) > 0 && v.mayServe(c, p) {
 					handed += v.handOut(l, now)
 				}
 			}
@@ -97,14 +98,11 @@ func (v *View) handOutAll(now int64) (handed int64) {
 	return handed
 }
 
-// alone is the exclusive consumer, or nil if there is none.
-func (v *View) alone() *Consumer {
-	if v.settings.Exclusive {
-		return v.consumers[0]
-	}
-	if v.exclusive > 0 {
+// alone is the exclusive consumer of a partition, or nil if there is none.
+func (v *View) alone(p *part) *Consumer {
+	if v.settings.Exclusive || v.exclusive > 0 {
 		for _, c := range v.consumers {
-			if c.wantsAlone {
+			if (v.settings.Exclusive || c.wantsAlone) && c.consumes(p) {
 				return c
 			}
 		}
@@ -113,19 +111,18 @@ func (v *View) alone() *Consumer {
 }
 
 // mayServe says whether no other consumer is the exclusive one.
-func (v *View) mayServe(c *Consumer) bool {
-	alone := v.alone()
+func (v *View) mayServe(c *Consumer, p *part) bool {
+	alone := v.alone(p)
 	return alone == nil || alone == c
 }
 
-// wanted says whether a consumer without a selector can take something, and
-// shares out the turns among all of them.
-func (v *View) wanted() bool {
-	if alone := v.alone(); alone != nil {
-		return alone.selector == nil && alone.hungry()
+// wanted says whether a consumer without a selector can take something of p.
+func (v *View) wanted(p *part) bool {
+	if alone := v.alone(p); alone != nil {
+		return alone.selector == nil && alone.room(p) > 0
 	}
 	for _, c := range v.consumers {
-		if c.selector == nil && c.hungry() {
+		if c.selector == nil && c.room(p) > 0 {
 			return true
 		}
 	}
@@ -142,7 +139,7 @@ func (v *View) handOut(l *lane, now int64) (handed int64) {
 		return 0
 	}
 	if l.consumer == nil {
-		v.shareOut(l.ready.records)
+		v.shareOut(l.p, l.ready.records)
 	}
 	l.ready.blocked = 0
 	for p := priorities - 1; p >= 0; p-- {
@@ -188,10 +185,10 @@ func (v *View) handOutList(l *lane, list *runList, now int64) (handed int64, ful
 
 // shareOut divides what is ready by the consumers that can take something, so
 // that none gets all of it while others wait.
-func (v *View) shareOut(records int64) {
+func (v *View) shareOut(p *part, records int64) {
 	hungry := int64(0)
 	for _, c := range v.consumers {
-		if c.selector == nil && c.hungry() {
+		if c.selector == nil && c.room(p) > 0 {
 			hungry++
 		}
 	}
@@ -209,34 +206,37 @@ func (v *View) choose(l *lane, r *run) (*Consumer, int64) {
 	switch {
 	case r.group > 0:
 		c = v.owner(l, r.group-1)
-		if c == nil || !c.hungry() || l.consumer != nil && l.consumer != c {
+		if c == nil || l.consumer != nil && l.consumer != c {
 			return nil, 0
 		}
 	case c != nil:
-	case v.settings.Exclusive || v.exclusive > 0:
-		c = v.alone()
+	case v.alone(l.p) != nil:
+		c = v.alone(l.p)
 	default:
-		return v.nextInTurn(r)
+		return v.nextInTurn(l.p, r)
 	}
-	credit := c.credit.Load()
-	if credit <= 0 || c.paused {
+	n := c.room(l.p)
+	switch {
+	case n <= 0:
 		return nil, 0
+	case c.takesWhole(l.p, r):
+		return c, r.records()
 	}
-	return c, min(credit, r.records())
+	return c, min(n, r.records())
 }
 
 // nextInTurn serves the consumers one after the other, each with its share. A
 // stored batch is not divided for the sake of a few records.
-func (v *View) nextInTurn(r *run) (*Consumer, int64) {
+func (v *View) nextInTurn(p *part, r *run) (*Consumer, int64) {
 	t := &v.plain
 	for range len(v.consumers) + 1 {
 		if t.at >= len(v.consumers) {
 			t.at, t.quota = 0, t.share
 		}
 		c := v.consumers[t.at]
-		if credit := c.credit.Load(); t.quota > 0 && c.selector == nil && !c.paused && credit > 0 {
-			n := min(credit, t.quota)
-			if r.records() <= credit && r.records() <= 2*t.quota && r.whole() {
+		if room := c.room(p); t.quota > 0 && c.selector == nil && room > 0 {
+			n := min(room, t.quota)
+			if r.records() <= 2*t.quota && r.whole() && (r.records() <= room || c.takesWhole(p, r)) {
 				n = r.records()
 			}
 			n = min(n, r.records())
@@ -254,22 +254,35 @@ func (v *View) owner(l *lane, slot int32) *Consumer {
 	if v.groups == nil {
 		v.groups = make([]*Consumer, groupSlots)
 	}
-	if c := v.groups[slot]; c != nil {
+	place := &v.groups[slot]
+	if c := *place; c != nil && !c.consumes(l.p) {
+		// It owns the slot for other partitions. A group lies in one, so that
+		// this one's may have an owner of their own.
+		if l.p.groups == nil {
+			l.p.groups = make([]*Consumer, groupSlots)
+		}
+		place = &l.p.groups[slot]
+		if c := *place; c != nil && !c.consumes(l.p) {
+			c.slots--
+			*place = nil
+		}
+	}
+	if c := *place; c != nil {
 		return c
 	}
 	best := l.consumer
-	if alone := v.alone(); alone != nil {
+	if alone := v.alone(l.p); alone != nil {
 		best = alone
 	}
 	if best == nil {
 		for _, c := range v.consumers {
-			if c.selector == nil && c.hungry() && (best == nil || c.slots < best.slots) {
+			if c.selector == nil && c.room(l.p) > 0 && (best == nil || c.slots < best.slots) {
 				best = c
 			}
 		}
 	}
 	if best != nil {
-		v.groups[slot] = best
+		*place = best
 		best.slots++
 	}
 	return best
@@ -348,7 +361,11 @@ func (v *View) giveSome(l *lane, c *Consumer, r *run, n, lockUntil int64) (looke
 // deliver calls the sink.
 func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64, batch []byte, counts []uint16) {
 	c.credit.Add(-records)
+	c.bytes.Add(-int64(len(batch)))
 	c.held += records
+	if c.lockMS > 0 {
+		p.locked += records
+	}
 	v.counters.delivered += records
 	p.owe(v.journalAt)
 	c.sink.Deliver(Delivery{

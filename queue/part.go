@@ -17,6 +17,8 @@ type part struct {
 	ends    uint64  // Partition.Ended when endSends looked last
 	ended   []int64 // what transactions have let go while a lane was reading, to be offered to all
 
+	locked   int64              // records that consumers with a lock hold
+	groups   []*Consumer        // by slot, where the view's owner of the slot does not consume this partition; nil until then
 	shared   *lane              // of the consumers without a selector
 	lanes    []*lane            // of those with one
 	moves    []move             // messages that are to leave for another destination

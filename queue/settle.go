@@ -31,13 +31,17 @@ func (v *View) Settle(h destination.Holder, spans []Span, o Outcome, w commitlog
 		return v.closedError()
 	}
 	s := settlement{v: v, h: h, outcome: o}
+	if c := v.holders[h]; c != nil {
+		s.locked = c.lockMS > 0
+	}
 	for i := range spans {
 		s.span(&spans[i])
 	}
-	if c := v.holders[h]; c != nil {
+	c := v.holders[h]
+	if c != nil {
 		c.held = max(c.held-s.settled, 0)
 	}
-	if o.Kind != Acknowledge {
+	if o.Kind != Acknowledge || c != nil && c.limit > 0 {
 		v.trigger()
 	}
 	if s.err != nil {
@@ -58,6 +62,7 @@ func (v *View) Settle(h destination.Holder, spans []Span, o Outcome, w commitlog
 type settlement struct {
 	v        *View
 	h        destination.Holder
+	locked   bool // h has a lock
 	outcome  Outcome
 	settled  int64
 	rejected []rejected
@@ -79,8 +84,7 @@ func (s *settlement) span(span *Span) {
 	to := span.Offset + int64(span.Count)
 	err := s.settle(p, span.Offset, to, span.Acquisition)
 	if err == nil {
-		s.settled += int64(span.Count)
-		s.v.touch(p)
+		s.done(p, int64(span.Count))
 		return
 	}
 	s.fail(err)
@@ -89,10 +93,17 @@ func (s *settlement) span(span *Span) {
 	}
 	for offset := span.Offset; offset < to; offset++ {
 		if s.settle(p, offset, offset+1, span.Acquisition+uint64(offset-span.Offset)) == nil {
-			s.settled++
-			s.v.touch(p)
+			s.done(p, 1)
 		}
 	}
+}
+
+func (s *settlement) done(p *part, records int64) {
+	s.settled += records
+	if s.locked {
+		p.locked -= records
+	}
+	s.v.touch(p)
 }
 
 func (s *settlement) fail(err error) {

@@ -303,8 +303,7 @@ func (v *View) Seek(to Start, w commitlog.Waiter) error {
 		if p.moving != nil || len(p.moves) > 0 {
 			return fmt.Errorf("seek %q: %w: messages are being moved", v.d.Name, destination.ErrBusy)
 		}
-		p.cursor.SeekTo(offsets[i])
-		p.rewind(offsets[i])
+		p.seek(offsets[i])
 		v.touch(p)
 	}
 	for _, c := range v.holders {
