@@ -124,8 +124,8 @@ var settings = [...]setting{
 		func(s *Settings) value { return flagValue{&s.RetentionHard} },
 	},
 	{
-		SettingInfo{"cleanup.policy", "delete|compact|compact,delete", CleanupDelete, "compact: the last message of each key is kept."},
-		func(s *Settings) value { return wordValue{&s.CleanupPolicy, "delete|compact|compact,delete"} },
+		SettingInfo{"cleanup.policy", "delete|compact|compact,delete|delete,compact", CleanupDelete, "compact: the last message of each key is kept."},
+		func(s *Settings) value { return wordValue{&s.CleanupPolicy, "delete|compact|compact,delete|delete,compact"} },
 	},
 	{
 		SettingInfo{"segment.bytes", "bytes", "268435456", "Size of one segment file, 64 KiB to 1 GiB."},

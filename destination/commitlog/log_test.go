@@ -355,7 +355,7 @@ func TestEpochs(t *testing.T) {
 	}
 	closeStore(t, s)
 	p, err := readFile(fsys, l.Dir()+"/"+epochsName)
-	if err != nil || string(p) != "0\n3\n1 0\n2 5\n3 10\n" {
+	if err != nil || string(p) != "0\n3\n0 0\n1 5\n2 10\n" {
 		t.Errorf("file %q, %v", p, err)
 	}
 	p, err = readFile(fsys, l.Dir()+"/partition.metadata")

@@ -40,7 +40,7 @@ func (s *Store) recover() error {
 				return fmt.Errorf("%w: there is none, but %s is there", ErrCheckpointDamaged, f.name)
 			}
 		}
-		c = &checkpoint{mark: journalMark{use: 1, position: journalDataStart, sequence: 1}, nextUse: 1}
+		c = &checkpoint{epoch: -1, mark: journalMark{use: 1, position: journalDataStart, sequence: 1}, nextUse: 1}
 	}
 	s.recovery.Clean = c.clean
 	s.recovery.Logs = len(c.logs)

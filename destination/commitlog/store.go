@@ -163,7 +163,7 @@ func (c Config) withDefaults() Config {
 // Recovery tells what Open found.
 func (s *Store) Recovery() Recovery { return s.recovery }
 
-// Epoch is the leader epoch of this start: one more than at the last one, durable. The first is 1.
+// Epoch is the leader epoch of this start: one more than at the last one, durable. The first is 0, as in Kafka.
 func (s *Store) Epoch() int32 { return s.epoch }
 
 // Failed is closed after a failed sync or an unexpected failure of a write: nothing is confirmed any more (reliability S3).

@@ -119,14 +119,12 @@ func setConfig(settings map[string]string, name string, value *string) error {
 	return nil
 }
 
-// canonical is a list as the setting has it: without spaces, in order.
+// canonical is a list as the setting has it: without spaces.
 func canonical(name, value string) string {
 	if name != "cleanup.policy" {
 		return value
 	}
-	words := listOf(value)
-	slices.Sort(words)
-	return strings.Join(slices.Compact(words), ",")
+	return strings.Join(listOf(value), ",")
 }
 
 func listOf(value string) (words []string) {

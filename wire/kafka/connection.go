@@ -129,7 +129,9 @@ func (c *connection) handle(p []byte) error {
 		reply := c.replies.add(h.correlation, 0, key)
 		response := kmsg.NewPtrApiVersionsResponse()
 		response.ErrorCode = codeUnsupportedVersion
-		response.ApiKeys = advertised()
+		own := kmsg.NewApiVersionsResponseApiKey()
+		own.ApiKey, own.MinVersion, own.MaxVersion = key, served.min, served.max
+		response.ApiKeys = append(response.ApiKeys, own)
 		reply.done(response)
 		return nil
 	case !known, version < served.min, version > served.max:
