@@ -125,7 +125,9 @@ var settings = [...]setting{
 	},
 	{
 		SettingInfo{"cleanup.policy", "delete|compact|compact,delete|delete,compact", CleanupDelete, "compact: the last message of each key is kept."},
-		func(s *Settings) value { return wordValue{&s.CleanupPolicy, "delete|compact|compact,delete|delete,compact"} },
+		func(s *Settings) value {
+			return wordValue{&s.CleanupPolicy, "delete|compact|compact,delete|delete,compact"}
+		},
 	},
 	{
 		SettingInfo{"segment.bytes", "bytes", "268435456", "Size of one segment file, 64 KiB to 1 GiB."},
