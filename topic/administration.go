@@ -79,7 +79,7 @@ func (e *entry) asked(q Query) bool {
 	return (q.Topic == "" || q.Topic == e.topic.Name) &&
 		(q.ClientID == "" || q.ClientID == e.spec.ClientID) &&
 		(q.Name == "" || q.Name == e.spec.Name) &&
-		(!q.Shared || e.spec.Kind == Shared || e.spec.Kind == SharedDurable)
+		(!q.Shared || e.spec.Kind == Shared || e.spec.Kind == SharedDurable || e.spec.Kind == ShareGroup)
 }
 
 // describe returns false if e is gone meanwhile.
@@ -132,10 +132,29 @@ func (r *Registry) use(ctx context.Context, e *entry) (v *queue.View, leave func
 
 // Delete deletes the one durable subscription that q names, as Unsubscribe.
 func (r *Registry) Delete(ctx context.Context, q Query) error {
-	if _, err := r.find(q); err != nil {
+	e, err := r.find(q)
+	if err != nil {
 		return err
 	}
-	return r.Unsubscribe(ctx, q.ClientID, q.Name, q.Shared)
+	return r.delete(ctx, e)
+}
+
+// delete deletes what was found, unless it has consumers: ErrConflict.
+func (r *Registry) delete(ctx context.Context, e *entry) error {
+	done, err := r.take(ctx, e.spec.name())
+	if err != nil {
+		return err
+	}
+	defer done()
+	r.mu.Lock()
+	if err = r.idle(e); e.gone {
+		err = fmt.Errorf("%w: the %s", destination.ErrNotFound, e)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return r.unsubscribe(e)
 }
 
 // Seek has a durable subscription forget what it was delivered and go on at
@@ -184,12 +203,25 @@ type waiter chan error
 
 func (w waiter) Committed(err error) { w <- err }
 
-// find returns the one durable subscription that q names.
+// find returns the one durable subscription that q names. A share group's needs
+// the topic, if the group has several.
 func (r *Registry) find(q Query) (*entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.named[name{durable: true, clientID: q.ClientID, subscribed: q.Name}]
 	if e == nil || !e.asked(q) {
+		e = nil
+		for _, g := range r.named {
+			if g.spec.Kind != ShareGroup || g.spec.Name != q.Name || !g.asked(q) || q.ClientID != "" {
+				continue
+			}
+			if e != nil {
+				return nil, fmt.Errorf("%w: share group %q has several topics; say which", destination.ErrInvalid, q.Name)
+			}
+			e = g
+		}
+	}
+	if e == nil {
 		return nil, fmt.Errorf("%w: no durable subscription %q of client id %q", destination.ErrNotFound, q.Name, q.ClientID)
 	}
 	return e, nil
@@ -236,7 +268,7 @@ func (r *Registry) close(d *destination.Destination, force bool) (entries []*ent
 		return nil, nil, fmt.Errorf("%w: %q is being deleted", destination.ErrConflict, d.Name)
 	}
 	for e := range r.topics[d.ID] {
-		if e.users > 0 && !force {
+		if e.users > e.members && !force {
 			return nil, nil, fmt.Errorf("%w: the %s has a consumer", destination.ErrConflict, e)
 		}
 		entries = append(entries, e)

@@ -12,4 +12,7 @@
 // owner, and are dropped. Each has an identity that is never used again, so
 // that a cursor left over by a crash is nobody's. One that is not durable is
 // known only here, and a restart forgets it.
+//
+// A Kafka share group has such a subscription on each of its topics; group.go
+// says how that and JMS's of the same name are one.
 package topic

@@ -109,7 +109,7 @@ func (r *Registry) Restore(d *destination.Destination, rec Record) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.named[e.spec.name()] = e
+	r.named[e.name()] = e
 	r.attach(e)
 }
 
@@ -132,24 +132,32 @@ func (r *Registry) Open(ctx context.Context, d *destination.Destination, s Spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	if fresh {
+	switch {
+	case fresh:
 		err = r.create(e, old, s)
-	} else {
+	case old != nil:
+		if err = r.unsubscribe(old); err != nil {
+			r.leave(e)
+			break
+		}
+		fallthrough
+	default:
 		err = r.openView(e)
 	}
 	if err != nil {
+		r.memberLeaves(e, s)
 		return nil, nil, err
 	}
 	r.mu.Lock()
 	sub := &Subscription{Spec: e.spec, Topic: e.topic, View: e.view}
 	r.mu.Unlock()
 	var once sync.Once
-	return sub, func() { once.Do(func() { r.leave(e) }) }, nil
+	return sub, func() { once.Do(func() { r.memberLeaves(e, s); r.leave(e) }) }, nil
 }
 
 // admit decides whether s may be opened, and counts its consumer. It returns
-// the subscription of that name, or a fresh one, and the old one that it
-// replaces if any.
+// the subscription that it is, or a fresh one, and the old one that it replaces
+// if any.
 func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fresh bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +170,13 @@ func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fre
 		return nil, nil, false, fmt.Errorf("%w: %q has been deleted", destination.ErrNotFound, d.Name)
 	}
 	d = current
-	if s.Kind != Temporary {
+	if s.Kind == ShareGroup {
+		if e = r.group(d, s.Name); e != nil {
+			e.users++
+			e.members++
+			return e, nil, false, nil
+		}
+	} else if s.Kind != Temporary {
 		old = r.named[s.name()]
 	}
 	if old != nil {
@@ -174,7 +188,17 @@ func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fre
 			return old, nil, false, nil
 		}
 	}
+	if e, err = r.sameGroup(d, s); err != nil {
+		return nil, nil, false, err
+	}
+	if e != nil {
+		e.users++
+		return e, old, false, nil
+	}
 	e = &entry{id: nuid.Next(), spec: s, topic: d, createdMS: r.o.Now().UnixMilli(), users: 1}
+	if s.Kind == ShareGroup {
+		e.members = 1
+	}
 	e.spec.Start = queue.Start{} // it becomes e.start
 	r.attach(e)
 	return e, old, true, nil
@@ -221,7 +245,7 @@ func (r *Registry) create(e, old *entry, s Spec) error {
 	r.mu.Lock()
 	replaced := old != nil && r.remove(old)
 	if e.spec.Kind != Temporary && !e.gone {
-		r.named[e.spec.name()] = e
+		r.named[e.name()] = e
 	}
 	r.mu.Unlock()
 	if replaced {
@@ -348,8 +372,13 @@ func (r *Registry) Unsubscribe(ctx context.Context, clientID, subscribed string,
 	if err != nil {
 		return err
 	}
-	// Nobody can open it meanwhile: that takes the turn. Its topic can be
-	// deleted, and that deletes it as well.
+	return r.unsubscribe(e)
+}
+
+// unsubscribe deletes a durable subscription that is idle. Nobody can open it
+// meanwhile: that takes the turn. Its topic can be deleted, and that deletes it
+// as well.
+func (r *Registry) unsubscribe(e *entry) error {
 	if err := r.o.Store.DeleteSubscription(e.id); err != nil {
 		return fmt.Errorf("delete %s: %w", e, err)
 	}
@@ -425,7 +454,7 @@ func (r *Registry) remove(e *entry) bool {
 	if len(of) == 0 {
 		delete(r.topics, e.topic.ID)
 	}
-	if n := e.spec.name(); r.named[n] == e {
+	if n := e.name(); r.named[n] == e {
 		delete(r.named, n)
 	}
 	return true

@@ -546,7 +546,7 @@ func TestRefusedSpecs(t *testing.T) {
 		want error
 	}{
 		{Spec{}, destination.ErrInvalid},
-		{Spec{Kind: Temporary + 1, Name: "s"}, destination.ErrInvalid},
+		{Spec{Kind: ShareGroup + 1, Name: "s"}, destination.ErrInvalid},
 		{Spec{Kind: Durable, Name: "s"}, destination.ErrInvalid},
 		{Spec{Kind: Durable, ClientID: "c"}, destination.ErrInvalid},
 		{Spec{Kind: Shared}, destination.ErrInvalid},

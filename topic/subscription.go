@@ -43,6 +43,8 @@ func (s Spec) check() error {
 	case s.Kind == Durable && s.ClientID == "":
 		// Jakarta Messaging 3.1 §8.3.3; §8.3.2 and §8.3.4 make it optional.
 		return fmt.Errorf("%w: an unshared durable subscription needs a client id", destination.ErrInvalid)
+	case s.Kind == ShareGroup && (s.ClientID != "" || s.Selector != "" || s.NoLocal):
+		return fmt.Errorf("%w: a share group has no client id, selector or noLocal", destination.ErrInvalid)
 	case len(s.Name) > MaxNameBytes, len(s.ClientID) > MaxNameBytes:
 		return fmt.Errorf("%w: a subscription's name and a client id may have %d bytes", destination.ErrTooLarge, MaxNameBytes)
 	case len(s.Selector) > MaxSelectorBytes:
@@ -55,13 +57,20 @@ func (s Spec) check() error {
 
 // name identifies a subscription that has a name. Names are unique across
 // topics. Durable ones, shared or not, have one space of names, and shared
-// ones that are not durable another: Jakarta Messaging 3.1 §8.3.2, §8.3.4.
+// ones that are not durable another: Jakarta Messaging 3.1 §8.3.2, §8.3.4. What
+// a share group has is named by its topic too.
 type name struct {
 	durable              bool
 	clientID, subscribed string
+	topic                [16]byte
 }
 
-func (s Spec) name() name { return name{s.Kind.durable(), s.ClientID, s.Name} }
+// name is that of JMS's kinds. Of a share group's it is what a JMS
+// subscription would be called that is the same: who opens either takes the
+// turn of both.
+func (s Spec) name() name {
+	return name{durable: s.Kind.durable(), clientID: s.ClientID, subscribed: s.Name}
+}
 
 // entry is one subscription in the registry. What stands above the line never
 // changes once it is created; what stands below is guarded by the registry's mu.
@@ -78,11 +87,23 @@ type entry struct {
 	floor []int64
 	view  *queue.View // nil until its first use since the broker's start
 	users int         // consumers
+	// members are those of the users that belong to a share group. They do not
+	// keep their topic from being deleted, as nothing does in Kafka.
+	members int
 	gone  bool        // deleted; whoever still uses it gets errors
 }
 
 func (e *entry) matches(d *destination.Destination, s Spec) bool {
 	return e.topic.ID == d.ID && e.spec.Selector == s.Selector && e.spec.NoLocal == s.NoLocal
+}
+
+// name is what the registry knows e by.
+func (e *entry) name() name {
+	n := e.spec.name()
+	if e.spec.Kind == ShareGroup {
+		n.topic = e.topic.ID
+	}
+	return n
 }
 
 // startOf is where partition began for this subscription: at its first message
@@ -117,6 +138,8 @@ func (e *entry) String() string {
 	switch {
 	case e.spec.Kind == Temporary:
 		return fmt.Sprintf("temporary subscription on %q", e.topic.Name)
+	case e.spec.Kind == ShareGroup:
+		return fmt.Sprintf("share group %q on %q", e.spec.Name, e.topic.Name)
 	case e.spec.ClientID == "":
 		return fmt.Sprintf("%s subscription %q on %q", e.spec.Kind, e.spec.Name, e.topic.Name)
 	}
