@@ -13,17 +13,26 @@ import (
 
 // Options are the settings of a group. Zero values stand for the defaults.
 type Options struct {
-	MinSessionTimeout, MaxSessionTimeout time.Duration // 6 s and 30 min
+	// MinSessionTimeout and MaxSessionTimeout bound what members ask for: 6 s
+	// and 30 min. Others get INVALID_SESSION_TIMEOUT.
+	MinSessionTimeout, MaxSessionTimeout time.Duration
 	// InitialDelay is how long an empty group's first rebalance waits for more
-	// members (group.initial.rebalance.delay.ms): 0.
+	// members (group.initial.rebalance.delay.ms): 0, where Kafka has 3 s.
 	InitialDelay time.Duration
-	MaxSize      int                        // 10,000
-	NewMemberID  func(prefix string) string // random
+	// NewMemberTimeout is how long a new member waits for its first generation
+	// before it is taken for gone: 5 min.
+	NewMemberTimeout time.Duration
+	// MaxSize bounds the members, and the ids that were given out and not used
+	// yet: 10,000. More get GROUP_MAX_SIZE_REACHED.
+	MaxSize int
+	// NewMemberID makes the id of a new member: prefix, a dash, and random text.
+	NewMemberID func(prefix string) string
 }
 
 func (o Options) withDefaults() Options {
 	o.MinSessionTimeout = cmp.Or(o.MinSessionTimeout, 6*time.Second)
 	o.MaxSessionTimeout = cmp.Or(o.MaxSessionTimeout, 30*time.Minute)
+	o.NewMemberTimeout = cmp.Or(o.NewMemberTimeout, 5*time.Minute)
 	o.MaxSize = cmp.Or(o.MaxSize, 10_000)
 	if o.NewMemberID == nil {
 		o.NewMemberID = func(prefix string) string { return prefix + "-" + rand.Text() }
@@ -56,7 +65,8 @@ const (
 // Ticket names a request that waits for its answer. The caller chooses it.
 type Ticket uint64
 
-// Answer is what one ticket gets.
+// Answer is what one ticket gets: a *kmsg.JoinGroupResponse or a
+// *kmsg.SyncGroupResponse.
 type Answer struct {
 	Ticket   Ticket
 	Response kmsg.Response
@@ -69,6 +79,10 @@ type Result struct {
 	Changed bool
 }
 
+func (r *Result) answer(t Ticket, response kmsg.Response) {
+	r.Answers = append(r.Answers, Answer{t, response})
+}
+
 // Client is who asks, as describe shows it.
 type Client struct{ ID, Host string }
 
@@ -78,19 +92,28 @@ type Group struct {
 	o  Options
 
 	state        string
+	changedAt    time.Time // since when it is in its state
 	generation   int32
-	protocolType string
-	protocol     string
-	leader       string
-	changedAt    time.Time
+	protocolType string // what kind of members it has
+	protocol     string // of the generation
+	leader       string // member id; a member of the group, or ""
 
-	members map[string]*member
-	static  map[string]string    // instance id → member id
-	pending map[string]time.Time // ids that were given out and wait for their join, and until when
-	joined  int                  // counts joins, for their order
-	until   time.Time            // when the present step of a rebalance ends at the latest
-	full    time.Time            // of the initial delay: when it ends though members keep coming
-	fresh   bool                 // members came since the initial delay was set
+	members   map[string]*member
+	static    map[string]string // instance id → member id
+	pending   map[string]time.Time
+	supported map[string]int // how many members have a protocol
+	awaiting  int            // members that wait in JoinGroup
+	unsynced  int            // members that have not sent SyncGroup in this generation
+	joins     int            // for the order of members
+
+	// The step of a rebalance that is under way.
+	until     time.Time     // when it ends at the latest; zero if there is none
+	initial   bool          // it is the first of an empty group
+	remaining time.Duration // by how much newcomers can still prolong it
+	fresh     bool          // some came since it was last prolonged
+
+	topics map[string]bool // what consumers subscribe to; nil if not computed
+	wake   time.Time       // no deadline is before it; zero for none
 }
 
 // member is one member of the group.
@@ -99,19 +122,18 @@ type member struct {
 	instance           *string
 	client             Client
 	session, rebalance time.Duration
-	protocols          []kmsg.JoinGroupRequestProtocol
+	protocols          []kmsg.JoinGroupRequestProtocol // in order of preference, each name once
 	assignment         []byte
 	heard              time.Time
-	joinedAt           int
+	order              int // its turn among the members
+	isNew              bool
+	synced             bool
 	join, sync         *waiting // nil unless it waits for an answer
-	joining            bool     // it has joined the rebalance that is under way
-	synced             bool     // it has asked for its assignment in this generation
 }
 
 // waiting is a request without its answer.
 type waiting struct {
 	ticket  Ticket
-	version int16
 	request kmsg.Request
 }
 
@@ -119,7 +141,7 @@ type waiting struct {
 func New(id string, o Options) *Group {
 	return &Group{
 		id: id, o: o.withDefaults(), state: Empty,
-		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{},
+		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{}, supported: map[string]int{},
 	}
 }
 
@@ -128,6 +150,13 @@ func (g *Group) State() string { return g.state }
 
 // Size is the number of members.
 func (g *Group) Size() int { return len(g.members) }
+
+// Idle says that there are neither members nor clients that were told to join
+// with an id.
+func (g *Group) Idle() bool { return len(g.members)+len(g.pending) == 0 }
+
+// Pristine says that nothing was ever recorded of the group.
+func (g *Group) Pristine() bool { return g.generation == 0 && g.Idle() }
 
 // ProtocolType is what kind of members it has, "consumer" for consumers; empty
 // for a group that has never had any.
@@ -138,305 +167,124 @@ func (g *Group) ChangedAt() time.Time { return g.changedAt }
 
 func (g *Group) become(state string, now time.Time) { g.state, g.changedAt = state, now }
 
-// Deadline is when Expire has to be called, at the latest; zero for never.
-func (g *Group) Deadline() time.Time {
-	var first time.Time
-	note := func(t time.Time) {
-		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-			first = t
-		}
+// Deadline is when Expire has to be called, at the latest; zero for never. It
+// may be earlier than there is something to do.
+func (g *Group) Deadline() time.Time { return g.wake }
+
+// wakeBy has Expire called by then.
+func (g *Group) wakeBy(t time.Time) {
+	if !t.IsZero() && (g.wake.IsZero() || t.Before(g.wake)) {
+		g.wake = t
 	}
-	note(g.until)
-	for _, m := range g.members {
-		if m.expires() {
-			note(m.heard.Add(m.session))
-		}
-	}
-	for _, t := range g.pending {
-		note(t)
-	}
-	return first
 }
 
-// expires says whether a member's session can end: not while it waits for us.
-func (m *member) expires() bool { return m.join == nil && m.sync == nil }
+// deadline is when a member is taken for gone; zero while it waits for us.
+func (g *Group) deadline(m *member) time.Time {
+	switch {
+	case m.isNew:
+		// It knows no id yet with which it could be heard of.
+		return m.heard.Add(g.o.NewMemberTimeout)
+	case m.join != nil || m.sync != nil:
+		return time.Time{}
+	}
+	return m.heard.Add(m.session)
+}
+
+// listen expects to hear of a member, from now on.
+func (g *Group) listen(m *member, now time.Time) {
+	m.heard = now
+	g.wakeBy(g.deadline(m))
+}
 
 // Expire does what the time asks for.
 func (g *Group) Expire(now time.Time) (r Result) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	forgotten := false
 	for id, t := range g.pending {
-		if !now.Before(t) {
+		if due(t) {
 			delete(g.pending, id)
+			forgotten = true
 		}
 	}
 	gone := false
 	for _, m := range g.inOrder() {
-		if m.expires() && !now.Before(m.heard.Add(m.session)) {
+		if due(g.deadline(m)) {
 			g.remove(m, &r, codeUnknownMemberID)
 			gone = true
 		}
 	}
-	if gone {
+	switch {
+	case gone:
 		g.memberLeft(now, &r)
-	}
-	if g.until.IsZero() || now.Before(g.until) {
+	case forgotten:
 		g.maybeComplete(now, &r)
-		return r
 	}
-	switch g.state {
-	case PreparingRebalance:
-		if g.fresh && now.Before(g.full) { // members keep coming
-			g.fresh = false
-			g.until = earlier(now.Add(g.o.InitialDelay), g.full)
-			return r
-		}
-		g.completeJoin(now, &r)
-	case CompletingRebalance:
-		for _, m := range g.inOrder() {
-			if !m.synced {
-				g.remove(m, &r, codeUnknownMemberID)
-			}
-		}
-		g.prepare(now, &r)
+	if due(g.until) {
+		g.stepEnds(now, &r)
+	}
+
+	g.wake = time.Time{}
+	g.wakeBy(g.until)
+	for _, m := range g.members {
+		g.wakeBy(g.deadline(m))
+	}
+	for _, t := range g.pending {
+		g.wakeBy(t)
 	}
 	return r
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// inOrder are the members in the order in which they joined.
+// inOrder are the members in the order in which they came.
 func (g *Group) inOrder() []*member {
-	return slices.SortedFunc(maps.Values(g.members), func(a, b *member) int { return a.joinedAt - b.joinedAt })
+	return slices.SortedFunc(maps.Values(g.members), func(a, b *member) int { return a.order - b.order })
 }
 
 // remove takes a member out; what it waits for is answered with code.
 func (g *Group) remove(m *member, r *Result, code int16) {
 	g.refuseWaiting(m, r, code)
+	g.count(m.protocols, -1)
+	if !m.synced && g.unsynced > 0 {
+		g.unsynced--
+	}
 	delete(g.members, m.id)
 	if m.instance != nil && g.static[*m.instance] == m.id {
 		delete(g.static, *m.instance)
 	}
+	if g.leader == m.id {
+		g.leader = ""
+	}
+	g.topics = nil
 }
 
 func (g *Group) refuseWaiting(m *member, r *Result, code int16) {
 	if m.join != nil {
-		r.answer(m.join.ticket, refuseJoin(m.join.request.(*kmsg.JoinGroupRequest), code, m.id))
+		r.answer(m.join.ticket, RefuseJoin(m.join.request.(*kmsg.JoinGroupRequest), code, m.id))
 		m.join = nil
+		g.awaiting--
 	}
 	if m.sync != nil {
-		r.answer(m.sync.ticket, refuseSync(m.sync.request.(*kmsg.SyncGroupRequest), code))
+		r.answer(m.sync.ticket, RefuseSync(m.sync.request.(*kmsg.SyncGroupRequest), code))
 		m.sync = nil
 	}
 }
 
-func (r *Result) answer(t Ticket, response kmsg.Response) {
-	r.Answers = append(r.Answers, Answer{t, response})
-}
-
-// memberLeft goes on without one or some.
-func (g *Group) memberLeft(now time.Time, r *Result) {
-	switch g.state {
-	case Stable, CompletingRebalance:
-		g.prepare(now, r)
-	case PreparingRebalance:
-		g.maybeComplete(now, r)
-	}
-}
-
-// prepare begins a rebalance.
-func (g *Group) prepare(now time.Time, r *Result) {
-	initial := g.state == Empty
-	for _, m := range g.members {
-		if m.sync != nil {
-			r.answer(m.sync.ticket, refuseSync(m.sync.request.(*kmsg.SyncGroupRequest), codeRebalanceInProgress))
-			m.sync, m.heard = nil, now
-		}
-		m.assignment, m.synced = nil, false
-	}
-	g.become(PreparingRebalance, now)
-	timeout := g.rebalanceTimeout()
-	g.until, g.full, g.fresh = now.Add(timeout), now.Add(timeout), false
-	if initial {
-		g.until = earlier(now.Add(g.o.InitialDelay), g.full)
-	}
-	if !initial || g.o.InitialDelay == 0 {
-		g.maybeComplete(now, r)
-	}
-}
-
-func (g *Group) rebalanceTimeout() (longest time.Duration) {
-	for _, m := range g.members {
-		longest = max(longest, m.rebalance)
-	}
-	return longest
-}
-
-// maybeComplete ends the wait for members that nobody has to be waited for.
-func (g *Group) maybeComplete(now time.Time, r *Result) {
-	if g.state != PreparingRebalance || len(g.pending) > 0 || now.Before(g.until) && g.initialWait() {
-		return
-	}
-	for _, m := range g.members {
-		if !m.joining {
-			return
+// checkMember says whether id, perhaps of a static member, is one of the group.
+func (g *Group) checkMember(id string, instance *string) (*member, int16) {
+	if instance != nil {
+		switch current, known := g.static[*instance]; {
+		case !known:
+			return nil, codeUnknownMemberID
+		case current != id:
+			return nil, codeFencedInstanceID // KIP-345
 		}
 	}
-	g.completeJoin(now, r)
-}
-
-// initialWait says whether until is that of the initial delay.
-func (g *Group) initialWait() bool {
-	return g.generation == 0 && g.o.InitialDelay > 0 && g.until.Before(g.full)
-}
-
-// completeJoin begins a generation with those who have joined, and the static
-// members who will.
-func (g *Group) completeJoin(now time.Time, r *Result) {
-	for _, m := range g.inOrder() {
-		if !m.joining && m.instance == nil {
-			g.remove(m, r, codeUnknownMemberID)
-		}
+	m := g.members[id]
+	if m == nil {
+		return nil, codeUnknownMemberID
 	}
-	g.generation++
-	g.until = time.Time{}
-	if len(g.members) == 0 {
-		g.become(Empty, now)
-		g.leader, g.protocol = "", ""
-		r.Changed = true
-		return
-	}
-	if l := g.members[g.leader]; l == nil || !l.joining {
-		g.leader = ""
-		for _, m := range g.inOrder() {
-			if m.joining {
-				g.leader = m.id
-				break
-			}
-		}
-	}
-	g.protocol = g.vote()
-	g.become(CompletingRebalance, now)
-	g.until = now.Add(g.rebalanceTimeout())
-	for _, m := range g.inOrder() {
-		m.joining, m.synced, m.assignment = false, false, nil
-		m.heard = now
-		if m.join != nil {
-			r.answer(m.join.ticket, g.generationFor(m, m.join.request.(*kmsg.JoinGroupRequest), false))
-			m.join = nil
-		}
-	}
-}
-
-// generationFor answers a join with the present generation.
-func (g *Group) generationFor(m *member, q *kmsg.JoinGroupRequest, skip bool) *kmsg.JoinGroupResponse {
-	a := q.ResponseKind().(*kmsg.JoinGroupResponse)
-	a.Generation, a.LeaderID, a.MemberID, a.SkipAssignment = g.generation, g.leader, m.id, skip
-	protocolType, protocol := g.protocolType, g.protocol
-	a.ProtocolType, a.Protocol = &protocolType, &protocol
-	a.Members = []kmsg.JoinGroupResponseMember{}
-	if g.leader == m.id {
-		for _, o := range g.inOrder() {
-			x := kmsg.NewJoinGroupResponseMember()
-			x.MemberID, x.InstanceID, x.ProtocolMetadata = o.id, o.instance, o.metadata(g.protocol)
-			a.Members = append(a.Members, x)
-		}
-	}
-	return a
-}
-
-func (m *member) metadata(protocol string) []byte {
-	for _, p := range m.protocols {
-		if p.Name == protocol {
-			return p.Metadata
-		}
-	}
-	return nil
-}
-
-// vote selects the protocol that most members like best of those that all have.
-func (g *Group) vote() string {
-	common := g.common()
-	votes := map[string]int{}
-	best := ""
-	for _, m := range g.inOrder() {
-		for _, p := range m.protocols {
-			if common[p.Name] {
-				if votes[p.Name]++; best == "" || votes[p.Name] > votes[best] {
-					best = p.Name
-				}
-				break
-			}
-		}
-	}
-	return best
-}
-
-// common are the protocols that all members have.
-func (g *Group) common() map[string]bool {
-	counts := map[string]int{}
-	for _, m := range g.members {
-		for _, p := range m.protocols {
-			counts[p.Name]++
-		}
-	}
-	all := map[string]bool{}
-	for name, n := range counts {
-		all[name] = n >= len(g.members)
-		if !all[name] {
-			delete(all, name)
-		}
-	}
-	return all
-}
-
-// supports says whether a member with protocols fits the others.
-func (g *Group) supports(protocolType string, protocols []kmsg.JoinGroupRequestProtocol, without *member) bool {
-	others := len(g.members)
-	if without != nil {
-		others--
-	}
-	if others == 0 {
-		return protocolType != "" && len(protocols) > 0
-	}
-	if protocolType != g.protocolType {
-		return false
-	}
-	for _, p := range protocols {
-		shared := true
-		for _, m := range g.members {
-			if m != without && m.metadata(p.Name) == nil && !slices.ContainsFunc(m.protocols, func(q kmsg.JoinGroupRequestProtocol) bool { return q.Name == p.Name }) {
-				shared = false
-				break
-			}
-		}
-		if shared {
-			return true
-		}
-	}
-	return false
-}
-
-func refuseJoin(q *kmsg.JoinGroupRequest, code int16, memberID string) *kmsg.JoinGroupResponse {
-	a := q.ResponseKind().(*kmsg.JoinGroupResponse)
-	a.ErrorCode, a.Generation, a.MemberID = code, -1, memberID
-	a.Members = []kmsg.JoinGroupResponseMember{}
-	if q.Version < 7 {
-		none := ""
-		a.Protocol = &none
-	}
-	return a
-}
-
-func refuseSync(q *kmsg.SyncGroupRequest, code int16) *kmsg.SyncGroupResponse {
-	a := q.ResponseKind().(*kmsg.SyncGroupResponse)
-	a.ErrorCode, a.MemberAssignment = code, []byte{}
-	return a
+	return m, codeNone
 }
 
 const maxTimeout = time.Duration(math.MaxInt32) * time.Millisecond
 
-func milliseconds(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
+func milliseconds(ms int32) time.Duration { return max(time.Duration(ms)*time.Millisecond, 0) }

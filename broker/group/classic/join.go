@@ -10,186 +10,220 @@ import (
 
 // Join answers JoinGroup 0–9, perhaps later.
 func (g *Group) Join(now time.Time, q *kmsg.JoinGroupRequest, c Client, t Ticket) (r Result) {
-	if q.Version == 0 {
-		q.RebalanceTimeoutMillis = q.SessionTimeoutMillis
-	}
-	switch session := milliseconds(q.SessionTimeoutMillis); {
+	session := milliseconds(q.SessionTimeoutMillis)
+	code := codeNone
+	switch {
 	case session < g.o.MinSessionTimeout || session > g.o.MaxSessionTimeout:
-		r.answer(t, refuseJoin(q, codeInvalidSessionTimeout, q.MemberID))
-		return r
+		code = codeInvalidSessionTimeout
 	case g.state == Dead:
-		r.answer(t, refuseJoin(q, codeUnknownMemberID, q.MemberID))
-		return r
+		code = codeUnknownMemberID
+	case !g.admits(q):
+		code = codeGroupMaxSizeReached
+		if m := g.members[q.MemberID]; m != nil {
+			g.remove(m, &r, code)
+			g.maybeComplete(now, &r)
+		}
+	case !g.supports(q.ProtocolType, q.Protocols):
+		code = codeInconsistentGroupProtocol
 	}
-	if q.MemberID == "" {
+	switch {
+	case code != codeNone:
+		r.answer(t, RefuseJoin(q, code, q.MemberID))
+	case q.MemberID == "":
 		g.joinNew(now, q, c, t, &r)
-	} else {
+	default:
 		g.joinKnown(now, q, c, t, &r)
 	}
 	return r
 }
 
+// admits says whether there is room for who joins. Those who wait in JoinGroup
+// are counted while a rebalance is being prepared, so that the last to come
+// back stay outside if there were too many.
+func (g *Group) admits(q *kmsg.JoinGroupRequest) bool {
+	m := g.members[q.MemberID]
+	if q.MemberID == "" && q.InstanceID != nil {
+		m = g.members[g.static[*q.InstanceID]] // whose place it takes
+	}
+	switch g.state {
+	case PreparingRebalance:
+		return m != nil && m.join != nil || g.awaiting < g.o.MaxSize
+	case CompletingRebalance, Stable:
+		return m != nil || len(g.members) < g.o.MaxSize
+	}
+	return true
+}
+
 // joinNew is the join of a client without a member id.
 func (g *Group) joinNew(now time.Time, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
-	var old *member
 	if q.InstanceID != nil {
-		old = g.members[g.static[*q.InstanceID]]
-	}
-	switch {
-	case !g.supports(q.ProtocolType, q.Protocols, old):
-		r.answer(t, refuseJoin(q, codeInconsistentGroupProtocol, ""))
-	case old != nil:
-		g.replace(now, old, q, c, t, r)
-	case len(g.members)+len(g.pending) >= g.o.MaxSize:
-		r.answer(t, refuseJoin(q, codeGroupMaxSizeReached, ""))
-	case q.InstanceID == nil && q.Version >= 4:
-		// KIP-394: the id first, so that a client that retries is not two members.
-		id := g.o.NewMemberID(c.ID)
-		g.pending[id] = now.Add(milliseconds(q.SessionTimeoutMillis))
-		r.answer(t, refuseJoin(q, codeMemberIDRequired, id))
-	default:
-		prefix := c.ID
-		if q.InstanceID != nil {
-			prefix = *q.InstanceID
+		if old := g.members[g.static[*q.InstanceID]]; old != nil {
+			g.replace(now, old, q, c, t, r)
+		} else {
+			g.add(now, g.o.NewMemberID(*q.InstanceID), q, c, t, r)
 		}
-		g.add(now, g.o.NewMemberID(prefix), q, c, t, r)
+		return
+	}
+	switch id := g.o.NewMemberID(c.ID); {
+	case q.Version < 4:
+		g.add(now, id, q, c, t, r)
+	case len(g.pending) >= g.o.MaxSize:
+		r.answer(t, RefuseJoin(q, codeGroupMaxSizeReached, ""))
+	default:
+		// KIP-394: the id first, so that a client that retries is not two members.
+		g.pending[id] = now.Add(milliseconds(q.SessionTimeoutMillis))
+		g.wakeBy(g.pending[id])
+		r.answer(t, RefuseJoin(q, codeMemberIDRequired, id))
 	}
 }
 
 // joinKnown is the join of a client with a member id.
 func (g *Group) joinKnown(now time.Time, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
-	m := g.members[q.MemberID]
-	_, waits := g.pending[q.MemberID]
-	if code := g.checkMember(m, q.MemberID, q.InstanceID); code != codeNone && !(waits && code == codeUnknownMemberID) {
-		r.answer(t, refuseJoin(q, code, q.MemberID))
-		return
-	}
-	if !g.supports(q.ProtocolType, q.Protocols, m) {
-		r.answer(t, refuseJoin(q, codeInconsistentGroupProtocol, q.MemberID))
-		return
-	}
-	if m == nil {
+	if _, waits := g.pending[q.MemberID]; waits && q.InstanceID == nil {
 		delete(g.pending, q.MemberID)
 		g.add(now, q.MemberID, q, c, t, r)
 		return
 	}
-	switch g.state {
-	case PreparingRebalance:
-		g.update(now, m, q, c, t, r)
-		g.maybeComplete(now, r)
-	case CompletingRebalance:
-		if same(m.protocols, q.Protocols) {
-			// The answer was lost: it gets it again.
-			m.heard = now
-			r.answer(t, g.generationFor(m, q, false))
-			return
-		}
-		g.update(now, m, q, c, t, r)
-		g.prepare(now, r)
-	case Stable:
-		if m.id != g.leader && same(m.protocols, q.Protocols) {
-			m.heard = now
-			r.answer(t, g.generationFor(m, q, false))
-			return
-		}
-		g.update(now, m, q, c, t, r)
-		g.prepare(now, r)
-	default:
-		r.answer(t, refuseJoin(q, codeUnknownMemberID, q.MemberID))
+	m, code := g.checkMember(q.MemberID, q.InstanceID)
+	if code != codeNone {
+		r.answer(t, RefuseJoin(q, code, q.MemberID))
+		return
 	}
+	rejoins := true
+	switch g.state {
+	case CompletingRebalance:
+		rejoins = !same(m.protocols, q.Protocols) // else the answer was lost
+	case Stable:
+		// A leader wants to assign anew, whatever has changed.
+		rejoins = m.id == g.leader || !same(m.protocols, q.Protocols)
+	}
+	if !rejoins {
+		g.listen(m, now)
+		r.answer(t, g.generationFor(m, q, false))
+		return
+	}
+	g.update(m, q, c)
+	g.await(now, m, q, t, r)
+	g.rebalance(now, r)
 }
 
-// checkMember says whether id, perhaps of a static member, is one of the group.
-func (g *Group) checkMember(m *member, id string, instance *string) int16 {
-	if instance != nil {
-		switch current, known := g.static[*instance]; {
-		case !known:
-			return codeUnknownMemberID
-		case current != id:
-			return codeFencedInstanceID
-		}
+// rebalance begins a rebalance, or completes the one that is under way.
+func (g *Group) rebalance(now time.Time, r *Result) {
+	if g.state == PreparingRebalance {
+		g.maybeComplete(now, r)
+	} else {
+		g.prepare(now, r)
 	}
-	if m == nil {
-		return codeUnknownMemberID
-	}
-	return codeNone
 }
 
 // add makes a member and has it wait for the next generation.
 func (g *Group) add(now time.Time, id string, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
-	m := &member{id: id, instance: q.InstanceID}
 	if len(g.members) == 0 {
 		g.protocolType = q.ProtocolType
 	}
+	g.joins++
+	m := &member{id: id, instance: q.InstanceID, order: g.joins, isNew: true, synced: true}
 	g.members[id] = m
 	if q.InstanceID != nil {
 		g.static[*q.InstanceID] = id
 	}
-	g.update(now, m, q, c, t, r)
+	g.update(m, q, c)
+	g.await(now, m, q, t, r)
 	g.fresh = true
-	switch g.state {
-	case PreparingRebalance:
-		g.maybeComplete(now, r)
-	default:
-		g.prepare(now, r)
-	}
+	g.rebalance(now, r)
 }
 
-// update has a member wait for the next generation, as it is now.
-func (g *Group) update(now time.Time, m *member, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
+// update takes over what a member says of itself.
+func (g *Group) update(m *member, q *kmsg.JoinGroupRequest, c Client) {
+	m.client = c
+	m.session, m.rebalance = milliseconds(q.SessionTimeoutMillis), min(milliseconds(q.RebalanceTimeoutMillis), maxTimeout)
+	if q.Version == 0 {
+		m.rebalance = m.session
+	}
+	g.count(m.protocols, -1)
+	m.protocols = cloned(q.Protocols)
+	g.count(m.protocols, 1)
+	g.topics = nil
+}
+
+// await has a member wait for the next generation.
+func (g *Group) await(now time.Time, m *member, q *kmsg.JoinGroupRequest, t Ticket, r *Result) {
 	if m.join != nil { // it asks again, perhaps on another connection
-		r.answer(m.join.ticket, refuseJoin(m.join.request.(*kmsg.JoinGroupRequest), codeRebalanceInProgress, m.id))
+		r.answer(m.join.ticket, RefuseJoin(m.join.request.(*kmsg.JoinGroupRequest), codeRebalanceInProgress, m.id))
+		g.awaiting--
 	}
-	m.client, m.heard = c, now
-	m.session = milliseconds(q.SessionTimeoutMillis)
-	m.rebalance = min(max(milliseconds(q.RebalanceTimeoutMillis), 0), maxTimeout)
-	m.protocols = cloneProtocols(q.Protocols)
-	m.join, m.joining = &waiting{t, q.Version, q}, true
-	g.joined++
-	if m.joinedAt == 0 {
-		m.joinedAt = g.joined
-	}
+	m.join = &waiting{t, q}
+	g.awaiting++
+	g.listen(m, now)
 }
 
 // replace gives a static member's place to a new one of the same instance
 // (KIP-345). The old one, if it is still there, is fenced. In a stable group
 // whose protocol that does not change nobody else notices.
-func (g *Group) replace(now time.Time, old *member, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
-	g.refuseWaiting(old, r, codeFencedInstanceID)
-	was := old.id
-	id := g.o.NewMemberID(*q.InstanceID)
+func (g *Group) replace(now time.Time, m *member, q *kmsg.JoinGroupRequest, c Client, t Ticket, r *Result) {
+	g.refuseWaiting(m, r, codeFencedInstanceID)
+	was := m.id
 	delete(g.members, was)
-	unchanged := same(old.protocols, q.Protocols)
-	m := old
-	m.id = id
-	g.members[id], g.static[*q.InstanceID] = m, id
-	led := g.leader == was
-	if led {
-		g.leader = id
+	m.id = g.o.NewMemberID(*q.InstanceID)
+	g.members[m.id], g.static[*q.InstanceID] = m, m.id
+	leads := g.leader == was
+	if leads {
+		g.leader = m.id
 	}
-	assignment, synced := m.assignment, m.synced
-	g.update(now, m, q, c, t, r)
-	if g.state != Stable {
-		if g.state == PreparingRebalance {
-			g.maybeComplete(now, r)
-		} else {
-			g.prepare(now, r)
-		}
+	g.update(m, q, c)
+	if g.state != Stable || g.vote(g.inOrder()) != g.protocol {
+		// While a rebalance completes, the leader may have been told the old id.
+		g.await(now, m, q, t, r)
+		g.rebalance(now, r)
 		return
 	}
-	if g.vote() != g.protocol || !unchanged && led {
-		g.prepare(now, r)
-		return
-	}
-	m.join, m.joining = nil, false
-	m.assignment, m.synced = assignment, synced
-	a := g.generationFor(m, q, led && q.Version >= 9)
-	if led && q.Version < 9 {
-		// It is not to assign: it is told that the one before it leads.
+	g.listen(m, now)
+	a := g.generationFor(m, q, leads && q.Version >= 9) // KIP-814: it may see what there is, and does not assign
+	if leads && q.Version < 9 {
+		// It takes the one before it for the leader, so that it does not assign.
 		a.LeaderID, a.Members = was, []kmsg.JoinGroupResponseMember{}
 	}
 	r.answer(t, a)
 	r.Changed = true
+}
+
+// generationFor answers a join with the present generation.
+func (g *Group) generationFor(m *member, q *kmsg.JoinGroupRequest, skip bool) *kmsg.JoinGroupResponse {
+	a := q.ResponseKind().(*kmsg.JoinGroupResponse)
+	a.Generation, a.LeaderID, a.MemberID, a.SkipAssignment = g.generation, g.leader, m.id, skip
+	protocolType, protocol := g.protocolType, g.protocol
+	a.ProtocolType, a.Protocol = &protocolType, &protocol
+	a.Members = []kmsg.JoinGroupResponseMember{}
+	if g.leader == m.id {
+		for _, o := range g.inOrder() {
+			x := kmsg.NewJoinGroupResponseMember()
+			x.MemberID, x.InstanceID, x.ProtocolMetadata = o.id, o.instance, o.metadata(g.protocol)
+			a.Members = append(a.Members, x)
+		}
+	}
+	return a
+}
+
+// RefuseJoin is the answer to a join that is refused.
+func RefuseJoin(q *kmsg.JoinGroupRequest, code int16, memberID string) *kmsg.JoinGroupResponse {
+	a := q.ResponseKind().(*kmsg.JoinGroupResponse)
+	a.ErrorCode, a.Generation, a.MemberID = code, -1, memberID
+	a.Members = []kmsg.JoinGroupResponseMember{}
+	if q.Version < 7 {
+		none := ""
+		a.Protocol = &none
+	}
+	return a
+}
+
+// metadata is what a member says under a protocol.
+func (m *member) metadata(protocol string) []byte {
+	for _, p := range m.protocols {
+		if p.Name == protocol {
+			return p.Metadata
+		}
+	}
+	return []byte{}
 }
 
 func same(a, b []kmsg.JoinGroupRequestProtocol) bool {
@@ -198,10 +232,15 @@ func same(a, b []kmsg.JoinGroupRequestProtocol) bool {
 	})
 }
 
-func cloneProtocols(list []kmsg.JoinGroupRequestProtocol) []kmsg.JoinGroupRequestProtocol {
-	c := make([]kmsg.JoinGroupRequestProtocol, len(list))
-	for i := range list {
-		c[i].Name, c[i].Metadata = list[i].Name, append([]byte{}, list[i].Metadata...)
+// cloned are protocols without the request's bytes, each name once.
+func cloned(list []kmsg.JoinGroupRequestProtocol) []kmsg.JoinGroupRequestProtocol {
+	kept := make([]kmsg.JoinGroupRequestProtocol, 0, len(list))
+	named := make(map[string]bool, len(list))
+	for _, p := range list {
+		if !named[p.Name] {
+			named[p.Name] = true
+			kept = append(kept, kmsg.JoinGroupRequestProtocol{Name: p.Name, Metadata: append([]byte{}, p.Metadata...)})
+		}
 	}
-	return c
+	return kept
 }
