@@ -41,6 +41,9 @@ func (b *Broker) restore() error {
 	if err := b.restoreProducerIDs(c.Facts[producerIDFact]); err != nil {
 		return err
 	}
+	if err := b.restoreShareGroups(c.Facts); err != nil {
+		return err
+	}
 	if b.clusterID = c.Facts[clusterIDFact]; b.clusterID == "" {
 		b.clusterID = newClusterID()
 		return b.metadata.PutFact(clusterIDFact, b.clusterID)

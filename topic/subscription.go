@@ -90,7 +90,7 @@ type entry struct {
 	// members are those of the users that belong to a share group. They do not
 	// keep their topic from being deleted, as nothing does in Kafka.
 	members int
-	gone  bool        // deleted; whoever still uses it gets errors
+	gone    bool // deleted; whoever still uses it gets errors
 }
 
 func (e *entry) matches(d *destination.Destination, s Spec) bool {
