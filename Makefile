@@ -5,7 +5,7 @@ FUZZTIME  ?= 60s
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers fuzz clean
+.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers bench-kafka interop fuzz clean
 
 build: $(BIN) ## the program
 
@@ -56,6 +56,12 @@ bench-peers: build ## the same against NATS JetStream, RabbitMQ, ActiveMQ and Re
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server && \
 	  { service redis-server stop; update-rc.d redis-server disable; true; }; }
 	cd bench && $(GO) run . -polylog ../$(BIN)
+
+bench-kafka: build ## Kafka's protocol, against a real Kafka broker (Java, Maven, librdkafka-dev)
+	cd bench && $(GO) run . kafka -polylog ../$(BIN)
+
+interop: ## Kafka clients that others wrote, against the tree (Debian, root: installs what it needs)
+	./interop/run full
 
 fuzz: ## every fuzz target for FUZZTIME
 	./test/fuzz $(FUZZTIME)
