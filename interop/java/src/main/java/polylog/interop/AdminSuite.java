@@ -81,6 +81,7 @@ final class AdminSuite extends Suite {
     test("describe_features", this::describeFeatures);
     test("create_topic", this::createTopic);
     test("create_topic_with_configs", this::createWithConfigs);
+    test("create_topic_segments_below_batches", this::createSmallSegments);
     test("create_topic_with_assignment", this::createWithAssignment);
     test("create_topic_validate_only", this::validateOnly);
     test("create_topic_refused", this::createRefused);
@@ -181,6 +182,13 @@ final class AdminSuite extends Suite {
     for (Map.Entry<String, String> e : configs.entrySet()) {
       equal(e.getValue(), value(topic, e.getKey()), e.getKey());
     }
+  }
+
+  /** A segment may be smaller than the largest batch, and is by default nearly so. */
+  private void createSmallSegments() throws Exception {
+    String topic = cluster.topic(1, "segment.bytes", "1048576");
+    cluster.fill(topic, 10);
+    equal("1048576", value(topic, "segment.bytes"), "segment.bytes");
   }
 
   private void createWithAssignment() throws Exception {

@@ -58,10 +58,10 @@ final class BrokerProcess implements AutoCloseable {
     reader.setDaemon(true);
     reader.start();
     try {
-      bootstrap = address(ready.get(60, TimeUnit.SECONDS));
+      bootstrap = address(ready.get(180, TimeUnit.SECONDS));
     } catch (TimeoutException e) {
       kill();
-      throw new IOException("not ready in 60 s: " + String.join(" ", command), e);
+      throw new IOException("not ready in 180 s: " + String.join(" ", command), e);
     }
     return bootstrap;
   }

@@ -83,8 +83,12 @@ final class DumpSuite extends Suite {
   }
 
   /** Writes what the cases look for. */
-  void prepare(Cluster cluster) throws Exception {
-    cluster.topicNamed(data, 1, "segment.bytes", "1048576");
+  void prepare(Cluster cluster) {
+    prepared = now("prepare", Duration.ofSeconds(120), () -> write(cluster));
+  }
+
+  private void write(Cluster cluster) throws Exception {
+    cluster.topicNamed(data, 1, "segment.bytes", "1048576", "max.message.bytes", "1000000");
     for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
       try (Producer<String, String> p = cluster.producer("compression.type", codec, "linger.ms", "5")) {
         for (int i = 0; i < 1000; i++) {
@@ -120,7 +124,6 @@ final class DumpSuite extends Suite {
         c.commitSync(Map.of(new TopicPartition(data, 0), new OffsetAndMetadata(17)));
       }
     }
-    prepared = true;
   }
 
   private static boolean isPartition(Path directory) {

@@ -366,7 +366,7 @@ final class ProducerSuite extends Suite {
   }
 
   private void hundredThousand() throws Exception {
-    String topic = cluster.topic(1, "segment.bytes", "1048576");
+    String topic = cluster.topic(1, "segment.bytes", "1048576", "max.message.bytes", "1000000");
     try (Producer<String, String> p = cluster.producer("linger.ms", "5", "compression.type", "lz4")) {
       Cluster.send(p, topic, 0, 0, 100_000);
     }
