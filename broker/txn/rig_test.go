@@ -54,7 +54,7 @@ func openRig(t testing.TB, fs *commitlog.MemFS, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.nextID = int64(r.store.Epoch()) * 1000 // never those of the last start
+	r.nextID = int64(r.store.Epoch()+1) * 1000 // never those of the last start
 	r.txns = &destination.Destination{Name: TopicName, Kind: destination.KindLog, Internal: true}
 	for i := range int32(logPartitions) {
 		l, err := r.store.OpenLog(commitlog.LogID{Topic: [16]byte{1}, Partition: i}, fmt.Sprintf("%s-%d", TopicName, i), commitlog.Config{SegmentBytes: 1 << 20})
@@ -63,7 +63,7 @@ func openRig(t testing.TB, fs *commitlog.MemFS, change func(*Options)) *rig {
 		}
 		r.txns.Partitions = append(r.txns.Partitions, destination.NewPartition(i, l, r.store.Epoch()))
 	}
-	r.made = r.store.Epoch() > 1
+	r.made = r.store.Epoch() > 0
 	r.o = Options{
 		Log: func() (*destination.Destination, error) {
 			r.made = true
