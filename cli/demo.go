@@ -34,5 +34,9 @@ func (r *run) demo(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program, which is to run the broker: %w", err)
 	}
-	return demo.Run(c.Context, demo.Options{Program: program, Rounds: c.Int("rounds"), Out: r.stdout})
+	err = demo.Run(c.Context, demo.Options{Program: program, Rounds: c.Int("rounds"), Out: r.stdout})
+	if err != nil && c.Context.Err() != nil {
+		return errInterrupted // whatever the story broke off with
+	}
+	return err
 }

@@ -42,7 +42,8 @@ func (s *story) firstHalf(ctx context.Context) error {
 	for _, w := range workers {
 		w.stop()
 	}
-	s.say("the others took over: %d builds done, %d poisoned orders are dead letters", s.ledger.count(built), s.ledger.count(dead))
+	s.say("the others took over: %s done, %s", counted(s.ledger.count(built), "build", "builds"),
+		counted(s.ledger.count(dead), "poisoned order is a dead letter", "poisoned orders are dead letters"))
 	return nil
 }
 
@@ -57,7 +58,7 @@ func (s *story) secondHalf(ctx context.Context) error {
 		return err
 	}
 	s.broker.kill()
-	s.say("broker killed (kill -9) after %d deliveries", s.ledger.count(published))
+	s.say("broker killed (kill -9) after %s", counted(s.ledger.count(published), "delivery", "deliveries"))
 	begin := time.Now()
 	if err := s.broker.start(); err != nil {
 		return err
@@ -73,7 +74,7 @@ func (s *story) secondHalf(ctx context.Context) error {
 	for _, w := range workers {
 		w.stop()
 	}
-	s.say("all published; %d sends were in doubt and sent again under the same delivery id", s.ledger.doubts())
+	s.say("all published; %s in doubt and sent again under the same delivery id", counted(s.ledger.doubts(), "send was", "sends were"))
 	return nil
 }
 
@@ -188,7 +189,7 @@ func (s *story) auditCatchesUp(ctx context.Context) error {
 	if err := session.Close(ctx); err != nil {
 		return err
 	}
-	s.say("audit service caught up: %d events in %d ms", s.ledger.count(audited), time.Since(begin).Milliseconds())
+	s.say("audit service caught up: %s in %d ms", counted(s.ledger.count(audited), "event", "events"), time.Since(begin).Milliseconds())
 	return nil
 }
 
@@ -222,7 +223,7 @@ func (s *story) redrive(ctx context.Context) error {
 	if err := s.untilEmpty(ctx, c); err != nil {
 		return err
 	}
-	s.say("%d dead letters redriven and built by a worker that can mend them", moved)
+	s.say("%s redriven and built by a worker that can mend such", counted(int(moved), "dead letter", "dead letters"))
 	return nil
 }
 

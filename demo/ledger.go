@@ -130,7 +130,8 @@ func (l *ledger) print(out io.Writer, waiting map[string]int64) error {
 		waits += n
 	}
 	if again := l.doubled(); again > l.doubted {
-		return fmt.Errorf("the account does not add up: %d messages arrived again, only %d sends were in doubt", again, l.doubted)
+		return fmt.Errorf("the account does not add up: %s again, but %s in doubt",
+			counted(again, "message arrived", "messages arrived"), counted(l.doubted, "send was", "sends were"))
 	}
 	if len(missing) > 0 || waits != 0 {
 		return fmt.Errorf("the account does not add up: %d waiting, %d missing, the first of them %v", waits, len(missing), missing[:min(3, len(missing))])
