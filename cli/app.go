@@ -20,7 +20,7 @@ func newApp(r *run) *cli.App {
 		Name:                      "polylog",
 		Usage:                     "a message server: queues, topics and streams over one log",
 		UsageText:                 "polylog [global flags] COMMAND [flags] [arguments]",
-		Description:               "Flags may stand before or after the arguments; -- ends them.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 fewer messages than asked for,\n4 not found, 5 not permitted, 6 refused in the broker's present state, 7 no broker.",
+		Description:               "Flags may stand before or after the arguments; -- ends them.\n\n" + exitCodesHelp(),
 		Flags:                     append(flagsOf(sectionGlobal), configFileFlag(), cli.HelpFlag),
 		HideVersion:               true,
 		HideHelpCommand:           true,

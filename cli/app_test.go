@@ -65,7 +65,22 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"queue", "take"}, "usage: polylog queue take NAME"},
 		{[]string{"queue", "take", "a", "b"}, `argument "b" is one too many`},
 		{[]string{"queue", "take", "a", "--count"}, "--count needs a value"},
-		{[]string{"queue", "take", "a", "--count", "x"}, "invalid value"},
+		{[]string{"queue", "take", "a", "--count", "x"}, `--count: "x" is no whole number`},
+		{[]string{"queue", "take", "a", "-n", "x"}, `-n: "x" is no whole number`},
+		{[]string{"queue", "take", "a", "--timeout", "5"}, `--timeout: "5" has no unit; write 5s`},
+		{[]string{"queue", "take", "a", "-t=5"}, `-t: "5" has no unit; write 5s`},
+		{[]string{"queue", "take", "a", "--timeout", "soon"}, "write 500ms, 30s or 2h"},
+		{[]string{"queue", "take", "a", "--timeout", "-5s"}, `"-5s" is negative; write 5s`},
+		{[]string{"queue", "take", "a", "--follow=perhaps"}, "neither true nor false"},
+		{[]string{"queue", "put", "a", "--delay", "5", "x"}, "write 5s"},
+		{[]string{"queue", "put", "a", "--ttl", "1.5", "x"}, "write 1.5s"},
+		{[]string{"queue", "put", "a", "--rate", "fast", "x"}, "no number"},
+		{[]string{"bench", "--duration", "5"}, "write 5s"},
+		{[]string{"bench", "--size", "big"}, "write 1048576, 64MiB or 1.5GiB"},
+		{[]string{"serve", "--data", "d", "--heartbeat", "5"}, "write 5s"},
+		{[]string{"serve", "--data", "d", "--journal-file-size", "big"}, "write 1048576, 64MiB or 1.5GiB"},
+		{[]string{"queue", "put", "a", "--prio", "5", "x"}, "did you mean --priority?"},
+		{[]string{"queue", "take", "a", "--selector", "x"}, "no flag --selector (see"},
 		{[]string{"queue", "take", "a", "--count", "0"}, "a number from 1"},
 		{[]string{"queue", "take", "a", "--count", "1", "--all"}, "one of --count, --all and --follow"},
 		{[]string{"queue", "put", "a", "--priority", "10", "x"}, "0 to 9"},
@@ -90,6 +105,18 @@ func TestUsageErrors(t *testing.T) {
 		code, out, errs := call(t, nil, "", c.args...)
 		if code != exitUsage || !strings.Contains(errs, c.want) || out != "" {
 			t.Errorf("%v: exit code %d, %q; want 2 and %q\n%s", c.args, code, errs, c.want, out)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	flags := []string{"--url", "--count", "-n", "--reject", "--priority", "--property", "-p", "--no-ack", "--timeout"}
+	for word, want := range map[string]string{
+		"--prio": "--priority", "--p": "-p", "--pro": "--property", "--tiemout": "--timeout", "--conut": "--count",
+		"--selector": "", "--x": "", "--uri": "--url", "--no": "--no-ack", "--rejected": "--reject", "-5": "", "--": "",
+	} {
+		if got := nearest(word, flags); got != want {
+			t.Errorf("%s: %q, want %q", word, got, want)
 		}
 	}
 }

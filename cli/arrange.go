@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -63,7 +65,7 @@ func (a *arranger) word(word string) {
 
 // flag takes the flag at the head of words, and says how many words it has.
 func (a *arranger) flag(words []string) (used int, err error) {
-	name, _, assigned := strings.Cut(strings.TrimLeft(words[0], "-"), "=")
+	name, value, assigned := strings.Cut(strings.TrimLeft(words[0], "-"), "=")
 	if name == "help" || name == "h" {
 		a.locals = append(a.locals, "--help")
 		return 1, nil
@@ -77,15 +79,51 @@ func (a *arranger) flag(words []string) (used int, err error) {
 		return 0, usagef("%s has no flag %s%s (see %s --help; an argument that begins with - goes behind --)",
 			a.path, words[0], hint("--"+name, flagNames(a.local, a.global)), a.path)
 	}
-	if _, isBool := f.(*cli.BoolFlag); isBool || assigned {
+	if _, isBool := f.(*cli.BoolFlag); isBool {
 		*into = append(*into, words[0])
-		return 1, nil
+		return 1, checkValue(f, name, value, assigned)
+	}
+	if assigned {
+		*into = append(*into, words[0])
+		return 1, checkValue(f, name, value, true)
 	}
 	if len(words) < 2 {
 		return 0, usagef("flag %s needs a value (see %s --help)", words[0], a.path)
 	}
 	*into = append(*into, words[0]+"="+words[1])
-	return 2, nil
+	return 2, checkValue(f, name, words[1], true)
+}
+
+// checkValue says what to write instead of a value that the flag package would
+// only call a parse error. Texts are checked by whoever reads them.
+func checkValue(f cli.Flag, name, value string, given bool) error {
+	if !given {
+		return nil
+	}
+	var err error
+	switch f.(type) {
+	case *cli.BoolFlag:
+		if _, bad := strconv.ParseBool(value); bad != nil {
+			err = fmt.Errorf("%q is neither true nor false", value)
+		}
+	case *cli.DurationFlag:
+		_, err = parseDuration(value)
+	case *cli.IntFlag, *cli.Int64Flag:
+		if _, bad := strconv.ParseInt(value, 0, 64); bad != nil {
+			err = fmt.Errorf("%q is no whole number; write one such as 5", value)
+		}
+	case *cli.Float64Flag:
+		if _, bad := strconv.ParseFloat(value, 64); bad != nil {
+			err = fmt.Errorf("%q is no number; write one such as 100 or 0.5", value)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if len(name) > 1 {
+		name = "-" + name
+	}
+	return usagef("-%s: %w", name, err)
 }
 
 func (a *arranger) result(program string) []string {

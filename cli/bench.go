@@ -124,8 +124,11 @@ func (r *run) bench(c *cli.Context) error {
 
 func (r *run) newLoad(c *cli.Context) (*load, map[string]string, error) {
 	size, err := parseSize(c.String("size"))
-	if err != nil || size < 8 || size > maxLineBytes {
-		return nil, nil, usagef("--size %s: write a size from 8 bytes to 256 MiB", c.String("size"))
+	if err != nil {
+		return nil, nil, usagef("--size: %w", err)
+	}
+	if size < 8 || size > maxLineBytes {
+		return nil, nil, usagef("--size %s: write a size from 8 bytes to 256MiB", c.String("size"))
 	}
 	mode, ok := ackModes[c.String("ack")]
 	if !ok {
@@ -136,8 +139,11 @@ func (r *run) newLoad(c *cli.Context) (*load, map[string]string, error) {
 			return nil, nil, usagef("--%s %d: write a number from 1", name, c.Int(name))
 		}
 	}
-	if c.Int("consumers") < 0 || c.Duration("duration") <= 0 {
-		return nil, nil, usagef("--consumers and --duration cannot be negative")
+	if c.Int("consumers") < 0 {
+		return nil, nil, usagef("--consumers %d: write a number from 0", c.Int("consumers"))
+	}
+	if c.Duration("duration") <= 0 {
+		return nil, nil, usagef("--duration %s: write a duration above 0, such as 10s", c.Duration("duration"))
 	}
 	changes, err := parseSettings(c.StringSlice("set"))
 	if err != nil {

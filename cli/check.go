@@ -82,6 +82,9 @@ func (r *run) check(c *cli.Context) error {
 	}
 	release, err := holdLock(filepath.Join(logs, "lock"))
 	if err != nil {
+		if errors.Is(err, errDirectoryInUse) {
+			err = fmt.Errorf("%w (%s has it)", err, holderOf(filepath.Join(logs, "lock")))
+		}
 		return fmt.Errorf("%s: %w", directory, err)
 	}
 	defer release()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/polylog-mq/polylog"
@@ -24,7 +25,16 @@ func (r *run) connect(ctx context.Context, opts ...polylog.Option) (*polylog.Con
 		polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}),
 		polylog.WithLogger(r.clientLogger()),
 	}, opts...)
-	return polylog.Connect(ctx, r.config.text("url"), opts...)
+	c, err := polylog.Connect(ctx, r.config.text("url"), opts...)
+	if err != nil && ctx.Err() != nil {
+		return nil, errInterrupted // whatever the connection died of
+	}
+	if u, parseErr := url.Parse(r.config.text("url")); err == nil && parseErr == nil && u.User != nil {
+		r.userWarning.Do(func() {
+			r.say("polylog: the user in the address is not checked by `polylog serve`, which knows no users yet: it lets anyone in")
+		})
+	}
+	return c, err
 }
 
 // reconnecting is for commands that run until they are interrupted.
@@ -74,11 +84,24 @@ func (r *run) listDestinations(ctx context.Context, address, prefix string) ([]p
 	return c.Admin().Destinations(ctx, prefix, false)
 }
 
+// brokersOwn ends the broker's refusal of what would change an internal
+// destination.
+const brokersOwn = "is the broker's own"
+
 // explain is an error with what to do about it.
 func explain(err error, c configuration) string {
 	text := err.Error()
 	if e, ok := errors.AsType[*native.Error](err); ok && e.Code == native.CodeUnauthorized {
-		return text + "\nName a user in the address: --url polylog://USER:PASSWORD@HOST:PORT"
+		switch {
+		case strings.HasSuffix(e.Message, brokersOwn):
+			return text + "\nIt is an internal destination, read only: nothing can be put into it or taken from it.\n`polylog destination describe` shows it."
+		case strings.Contains(e.Message, "user or password"):
+			return text + "\nName a user in the address: --url polylog://USER:PASSWORD@HOST:PORT"
+		}
+		return text
+	}
+	if advice := adviceInUse(err, c); advice != "" {
+		return text + "\n" + advice
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
 		address := c.text("url")

@@ -45,7 +45,7 @@ func (c configuration) size(key string) int64 {
 }
 
 func (c configuration) duration(key string) time.Duration {
-	d, _ := time.ParseDuration(c[key].text)
+	d, _ := parseDuration(c[key].text)
 	return d
 }
 

@@ -28,7 +28,7 @@ func (r *run) destinationCommand() *cli.Command {
 			},
 			{
 				Name: "create", Usage: "create a destination", ArgsUsage: "queue|topic|log NAME",
-				Description: settingsHelp(),
+				Description: kindsHelp + "\n\n" + settingsHelp(),
 				Flags:       []cli.Flag{set, &cli.BoolFlag{Name: "if-absent", Usage: "succeed if it is there already, whatever its settings", DisableDefaultText: true}},
 				Action:      r.configured(r.destinationCreate),
 			},
@@ -55,6 +55,23 @@ func yesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask", DisableDefaultText: true}
 }
 
+const kindsHelp = "A queue gives each message to one of those who take from it. A topic gives all its\n" +
+	"messages to every subscription. A log may be taken from and subscribed to, both at\n" +
+	"once: it is created so on purpose, or by a Kafka client. A first use makes a queue\n" +
+	"or a topic. With the setting views=any these two may be used as a log is."
+
+// withoutEffect are the settings that are kept but that nothing acts on yet, by
+// the field of destination.Settings that nothing reads.
+var withoutEffect = map[string]string{"lock.timeout": "LockTimeout", "hold.groups": "HoldGroups"}
+
+// settingDoc is what a setting does.
+func settingDoc(s destination.SettingInfo) string {
+	if withoutEffect[s.Name] != "" {
+		return s.Doc + " Without effect in this version."
+	}
+	return s.Doc
+}
+
 // settingsHelp lists the settings in a command's help.
 func settingsHelp() string {
 	width := 0
@@ -64,7 +81,7 @@ func settingsHelp() string {
 	var b strings.Builder
 	b.WriteString("Settings:\n")
 	for _, s := range destination.SettingNames() {
-		fmt.Fprintf(&b, "   %-*s  %s", width, s.Name, s.Doc)
+		fmt.Fprintf(&b, "   %-*s  %s", width, s.Name, settingDoc(s))
 		if s.Default != "" {
 			fmt.Fprintf(&b, " (default %s)", s.Default)
 		}
@@ -247,7 +264,7 @@ func (r *run) describeSettings(values map[string]string) error {
 	var lines []line
 	for _, s := range destination.SettingNames() {
 		if value, ok := values[s.Name]; ok {
-			lines = append(lines, line{s.Name, value, s.Default, s.Doc})
+			lines = append(lines, line{s.Name, value, s.Default, settingDoc(s)})
 			delete(values, s.Name)
 		}
 	}

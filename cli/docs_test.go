@@ -2,7 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,9 +36,33 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// What is said to be without effect has none: no package but destination knows
+// its field.
+func TestWithoutEffect(t *testing.T) {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for name, field := range withoutEffect {
+			if strings.Contains(string(text), "."+field) && filepath.Base(path) != "settings.go" {
+				t.Errorf("%s reads %s: take %s out of withoutEffect and run go test ./cli -rewrite", path, field, name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func commandReference() string {
 	var b strings.Builder
 	app := newApp(&run{})
+	b.WriteString("\n## Exit codes\n\n| code | |\n|---|---|\n")
+	for _, e := range exitCodes {
+		fmt.Fprintf(&b, "| %d | %s |\n", e.code, e.meaning)
+	}
 	b.WriteString("\n## Global flags\n\n")
 	flagTable(&b, app.Flags)
 	walk(app.Commands, nil, func(path []string, c *cli.Command) {
@@ -54,9 +80,11 @@ func commandReference() string {
 			usage += " [flags]"
 		}
 		fmt.Fprintf(&b, "\n    %s\n", strings.TrimSpace(usage+" "+c.ArgsUsage))
-		if description, _, _ := strings.Cut(c.Description, "Settings:\n"); strings.TrimSpace(description) != "" {
+		description, _, settings := strings.Cut(c.Description, "Settings:\n")
+		if strings.TrimSpace(description) != "" {
 			fmt.Fprintf(&b, "\n%s\n", indented(description))
-		} else if c.Description != "" {
+		}
+		if settings {
 			b.WriteString("\nThe settings are in [configuration.md](configuration.md#destinations).\n")
 		}
 		if len(c.Flags) > 0 {
@@ -66,8 +94,6 @@ func commandReference() string {
 	})
 	return b.String()
 }
-
-func sentence(usage string) string { return strings.ToUpper(usage[:1]) + usage[1:] }
 
 // indented keeps the lines of a description that are shown as code: those
 // that stand in by three blanks.
@@ -117,7 +143,7 @@ func settingReference() string {
 	}
 	b.WriteString("\n## Destinations\n\nSet with `polylog destination create` and `alter`, as `--set NAME=VALUE`.\n\n| setting | default | |\n|---|---|---|\n")
 	for _, s := range destination.SettingNames() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, code(s.Default), s.Doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, code(s.Default), settingDoc(s))
 	}
 	b.WriteString("\n## A file of all defaults\n\n`polylog config print --default` prints this:\n\n```toml\n" + defaultFile() + "```\n")
 	return b.String()

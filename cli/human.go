@@ -57,6 +57,9 @@ func messages(n int64) string {
 	return humanCount(n) + " messages"
 }
 
+// sentence is text with a capital in front.
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
+
 // humanDuration rounds d to what a reader cares about.
 func humanDuration(d time.Duration) string {
 	switch {
@@ -88,6 +91,21 @@ var sizeUnits = []struct {
 	{"T", 1 << 40},
 	{"B", 1},
 	{"", 1},
+}
+
+// parseDuration reads a duration as Go writes it, which has a unit.
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err == nil && d < 0:
+		return 0, fmt.Errorf("%q is negative; write %s", s, s[1:])
+	case err == nil:
+		return d, nil
+	}
+	if n, err := strconv.ParseFloat(s, 64); err == nil && n > 0 {
+		return 0, fmt.Errorf("%q has no unit; write %ss for seconds, or %sms, %sm, %sh", s, s, s, s, s)
+	}
+	return 0, fmt.Errorf("%q is no duration; write 500ms, 30s or 2h", s)
 }
 
 // parseSize reads a number of bytes: 1048576, 64MiB, 64M (the same) or 64MB

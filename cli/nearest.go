@@ -1,14 +1,28 @@
 package cli
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// nearest returns the candidate that word was most likely meant to be, or "".
+// nearest returns the candidate that word was most likely meant to be, or "":
+// the shortest that it begins, else the one with the fewest slips, of which
+// every three letters may have one. Dashes in front do not count.
 func nearest(word string, candidates []string) string {
-	best, bound := "", len(word)/2+1 // farther than that it is another word
+	word = strings.TrimLeft(word, "-")
+	best, slips := "", max(1, len(word)/3)+1
+	begun := ""
 	for _, c := range candidates {
-		if d := distance(word, c); d < bound {
-			best, bound = c, d
+		name := strings.TrimLeft(c, "-")
+		if len(word) > 1 && strings.HasPrefix(name, word) && (begun == "" || len(c) < len(begun)) {
+			begun = c
 		}
+		if d := distance(word, name); d < min(slips, len(word), len(name)) {
+			best, slips = c, d
+		}
+	}
+	if begun != "" {
+		return begun
 	}
 	return best
 }

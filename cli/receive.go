@@ -41,7 +41,6 @@ type receiver struct {
 
 	count   int           // messages asked for; 0: no bound
 	timeout time.Duration // without a message; negative: none
-	partial bool          // fewer than count, or an end by signal, is as good
 	out     *messageWriter
 }
 
@@ -73,8 +72,6 @@ func checkReceiveFlags(c *cli.Context) error {
 	switch {
 	case c.IsSet("count") && c.Int("count") < 1:
 		return usagef("--count %d: write a number from 1", c.Int("count"))
-	case c.IsSet("timeout") && c.Duration("timeout") < 0:
-		return usagef("--timeout %s: write a duration that is not negative", c.Duration("timeout"))
 	case c.IsSet("reject") && c.Bool("no-ack"):
 		return usagef("give --no-ack or --reject, not both")
 	}
@@ -102,7 +99,7 @@ func (v *receiver) run(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case v.count > 0 && got == v.count, v.partial:
+	case v.count > 0 && got == v.count:
 		return nil
 	case ctx.Err() != nil:
 		return errInterrupted

@@ -54,22 +54,20 @@ func TestReceive(t *testing.T) {
 			bodies  string
 			count   int
 			timeout time.Duration
-			partial bool
 			code    int
 			out     string
 			took    time.Duration
 		}{
-			{"as many as asked for", "a b c d e", 4, -1, false, exitOK, "a b c d", 0},
-			{"fewer", "a b", 3, 2 * time.Second, false, exitFewer, "a b", 2 * time.Second},
-			{"none, without waiting", "", 1, 0, false, exitFewer, "", 0},
-			{"all", "a b c d", 0, 0, true, exitOK, "a b c d", 0},
-			{"interrupted", "a", 2, -1, false, exitInterrupted, "a", time.Minute},
-			{"followed until interrupted", "a", 0, -1, true, exitOK, "a", time.Minute},
+			{"as many as asked for", "a b c d e", 4, -1, exitOK, "a b c d", 0},
+			{"fewer", "a b", 3, 2 * time.Second, exitFewer, "a b", 2 * time.Second},
+			{"none, without waiting", "", 1, 0, exitFewer, "", 0},
+			{"all", "a b c d", 0, 0, exitOK, "a b c d", 0},
+			{"interrupted", "a", 2, -1, exitInterrupted, "a", time.Minute},
+			{"followed until interrupted", "a", 0, -1, exitInterrupted, "a", time.Minute},
 		} {
 			var out bytes.Buffer
 			q := &fakeQueue{bodies: strings.Fields(c.bodies)}
 			v := q.receiver(&run{stdout: &out, output: formatTable}, c.count, c.timeout)
-			v.partial = c.partial
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			started := time.Now()
 			err := v.run(ctx)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,10 @@ type run struct {
 	config configuration
 	output format
 	quiet  bool
+
+	endless bool // the command has no end of its own: a signal is how it ends
+
+	userWarning sync.Once
 }
 
 // Main runs the program with the process's arguments and streams and returns
@@ -63,6 +68,9 @@ func (r *run) main(ctx context.Context, args []string) int {
 	arranged, err := arrange(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, arranged)
+	}
+	if ctx.Err() != nil {
+		err = afterSignal(err, r.endless)
 	}
 	code := exitCode(err)
 	if err != nil && code != exitBrokenPipe && err.Error() != "" {

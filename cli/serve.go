@@ -65,6 +65,7 @@ func readyLine(s *embed.Server, data string, recovered time.Duration) string {
 // when ctx ends. It returns early when the store fails: nothing can be
 // confirmed any more, and a restart recovers what was.
 func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server, time.Duration) error) error {
+	r.endless = true
 	log := r.logger()
 	if limit := limitMemory(r.config.text("serve.memory-limit"), r.env); limit > 0 {
 		log.Debug("memory limit", "bytes", limit)

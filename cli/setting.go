@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -119,9 +118,8 @@ func (s *setting) check(text string) error {
 		_, err := parseSize(text)
 		return err
 	case kindDuration:
-		if d, err := time.ParseDuration(text); err != nil || d < 0 {
-			return fmt.Errorf("%q is no duration; write 500ms, 30s or 2h", text)
-		}
+		_, err := parseDuration(text)
+		return err
 	case kindChoice:
 		for _, c := range s.choices {
 			if text == c {

@@ -50,6 +50,7 @@ func (r *run) subscribe(c *cli.Context) error {
 		connection = append(connection, polylog.WithClientID(id))
 	}
 	if !c.IsSet("count") {
+		r.endless = !c.IsSet("timeout")
 		connection = append(connection, reconnecting())
 	}
 	ctx := c.Context
@@ -60,7 +61,6 @@ func (r *run) subscribe(c *cli.Context) error {
 		}
 		r.say("subscribed to %s", c.Args().First())
 		v := r.newReceiver(c, session)
-		v.partial = v.count == 0
 		v.take = subscription.TakeBatch
 		return v.run(ctx)
 	})

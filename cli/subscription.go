@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,6 +72,26 @@ func subscriptionSpec(c *cli.Context) polylog.SubscriptionSpec {
 	}
 }
 
+// whichSubscription adds to a refusal the flags that a subscription is named by
+// besides its own name: Jakarta Messaging 3.1 §8.3.3.
+func whichSubscription(err error, spec polylog.SubscriptionSpec) error {
+	if !errors.Is(err, polylog.ErrNotFound) {
+		return err
+	}
+	missing := ""
+	switch {
+	case spec.ClientID == "" && !spec.Shared:
+		missing = "give --client-id ID if it belongs to one, or --shared if it is a shared one"
+	case spec.ClientID == "":
+		missing = "give --client-id ID if it belongs to one"
+	case !spec.Shared:
+		missing = "give --shared if it is a shared one"
+	default:
+		missing = "leave out --client-id if it belongs to none"
+	}
+	return fmt.Errorf("%w\n%s; `polylog subscription list %s` shows what there is", err, sentence(missing), spec.Topic)
+}
+
 func (r *run) subscriptionDelete(c *cli.Context) error {
 	if err := operands(c, 2, 2); err != nil {
 		return err
@@ -81,7 +102,7 @@ func (r *run) subscriptionDelete(c *cli.Context) error {
 	}
 	return r.withAdmin(c.Context, func(a polylog.Admin) error {
 		if err := a.DeleteSubscription(c.Context, spec); err != nil {
-			return err
+			return whichSubscription(err, spec)
 		}
 		r.say("subscription %s deleted", spec.Name)
 		return nil
@@ -102,7 +123,7 @@ func (r *run) subscriptionSeek(c *cli.Context) error {
 	return r.withAdmin(c.Context, func(a polylog.Admin) error {
 		info, err := a.SeekSubscription(c.Context, spec)
 		if err != nil {
-			return err
+			return whichSubscription(err, spec)
 		}
 		if r.output == formatTable {
 			r.say("subscription %s goes on with %s waiting", spec.Name, messages(info.View.Waiting))

@@ -36,15 +36,14 @@ func (r *run) takeMessages(c *cli.Context) error {
 	}
 	var options []polylog.Option
 	if c.Bool("follow") {
+		r.endless = !c.IsSet("timeout")
 		options = append(options, reconnecting())
 	}
 	return r.withSession(c.Context, options, func(session *polylog.Session) error {
 		v := r.newReceiver(c, session)
 		switch {
 		case c.Bool("follow"):
-			v.partial = true
 		case c.Bool("all"):
-			v.partial = true
 			v.timeout = max(v.timeout, 0)
 		case v.count == 0:
 			v.count = 1

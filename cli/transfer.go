@@ -49,6 +49,10 @@ func (r *run) purgeCommand() *cli.Command {
 func (r *run) redriveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "redrive", Usage: "send dead letters back to where they came from", ArgsUsage: "DEAD-LETTER-QUEUE",
+		Description: "What came from a queue goes back to it. What came from a subscription is published\n" +
+			"again to its topic, and so to all the topic's subscriptions: those that are done\n" +
+			"with it get it a second time, as a new message with the same body and properties.\n" +
+			"With --to it goes to another place, such as a queue, instead.",
 		Flags: transferFlags(&cli.StringFlag{Name: "to", Usage: "send them to `NAME` instead"}),
 		Action: r.configured(func(c *cli.Context) error {
 			if err := operands(c, 1, 1); err != nil {
