@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -261,9 +262,9 @@ func TestProduceAgain(t *testing.T) {
 func TestProduceRefused(t *testing.T) {
 	r := openProducers(t, commitlog.NewMemFS())
 	r.send(sentBatch(1, 0, 0, 1, true))
-	full := false
+	var full atomic.Bool
 	r.fs.Inject(func(op commitlog.Op, name string) error {
-		if full && op == commitlog.OpPreallocate {
+		if full.Load() && op == commitlog.OpPreallocate {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -272,7 +273,7 @@ func TestProduceRefused(t *testing.T) {
 	if _, err := r.p.Append(sentBatch(-1, -1, -1, 1, false), hold); err != nil {
 		t.Fatal(err)
 	}
-	full = true
+	full.Store(true)
 	big := func(sequence int32) record.Batch {
 		var b record.Builder
 		b.Append(1, nil, make([]byte, 20<<10), nil)
@@ -304,7 +305,7 @@ func TestProduceRefused(t *testing.T) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
-	full = false
+	full.Store(false)
 	r.wantStable(0)
 	if _, err := r.p.Produce(big(2), false, nil); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Errorf("error %v", err)
