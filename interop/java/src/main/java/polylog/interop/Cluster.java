@@ -173,6 +173,25 @@ final class Cluster implements AutoCloseable {
     return all;
   }
 
+  /**
+   * Reads what is committed. The end of a transaction is promised before its markers are written, so this
+   * waits until no transaction is open.
+   */
+  List<ConsumerRecord<String, String>> readCommitted(String topic, String... configs) throws Exception {
+    try (Consumer<String, String> all = consumer(null);
+        Consumer<String, String> committed = consumer(null, "isolation.level", "read_committed")) {
+      List<TopicPartition> partitions =
+          all.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).toList();
+      Suite.eventually(
+          Duration.ofSeconds(20),
+          "the last stable offsets of " + topic + " are the ends",
+          () -> committed.endOffsets(partitions).equals(all.endOffsets(partitions)));
+    }
+    List<String> with = new ArrayList<>(List.of("isolation.level", "read_committed"));
+    with.addAll(List.of(configs));
+    return read(topic, with.toArray(new String[0]));
+  }
+
   /** Sets configs of a resource, as incrementalAlterConfigs does. */
   void alter(ConfigResource.Type type, String name, String... configs) throws Exception {
     List<AlterConfigOp> ops = new ArrayList<>();

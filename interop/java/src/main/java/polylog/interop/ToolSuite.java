@@ -624,7 +624,7 @@ final class ToolSuite extends Suite {
             "100")
         .succeeds()
         .hasLine("5000 records sent, .*99.9th.*");
-    equal(5000, cluster.read(t, "isolation.level", "read_committed").size(), "committed records");
+    equal(5000, cluster.readCommitted(t).size(), "committed records");
   }
 
   private void consumerPerformance() throws Exception {
@@ -678,7 +678,7 @@ final class ToolSuite extends Suite {
             "--use-group-metadata")) {
       tool.output().succeeds().says("\"remaining\":0");
     }
-    equal(Cluster.values(0, 1000), Cluster.values(cluster.read(to, "isolation.level", "read_committed")), "values");
+    equal(Cluster.values(0, 1000), Cluster.values(cluster.readCommitted(to)), "values");
   }
 
   private void consoleShare() throws Exception {

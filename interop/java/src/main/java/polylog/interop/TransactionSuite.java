@@ -83,7 +83,7 @@ final class TransactionSuite extends Suite {
   }
 
   private List<String> committed(String topic) throws Exception {
-    return Cluster.values(cluster.read(topic, "isolation.level", "read_committed"));
+    return Cluster.values(cluster.readCommitted(topic));
   }
 
   private long end(String topic, IsolationLevel level) throws Exception {
@@ -201,7 +201,7 @@ final class TransactionSuite extends Suite {
     equal(
         got,
         Cluster.values(
-            cluster.read(topic, "isolation.level", "read_committed", "max.partition.fetch.bytes", "100")),
+            cluster.readCommitted(topic, "max.partition.fetch.bytes", "100")),
         "values in small fetches");
   }
 
