@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -270,8 +271,12 @@ func TestProduceRefused(t *testing.T) {
 		return nil
 	})
 	hold := make(gate)
+	before := r.p.Stable()
 	if _, err := r.p.Append(sentBatch(-1, -1, -1, 1, false), hold); err != nil {
 		t.Fatal(err)
+	}
+	for r.p.Stable() == before { // its run is over, but for telling hold
+		runtime.Gosched()
 	}
 	full.Store(true)
 	big := func(sequence int32) record.Batch {
