@@ -64,6 +64,7 @@ type Consumer struct {
 	lanes    []*lane // one for each partition, if it has a selector
 	held     int64   // records delivered and not settled
 	slots    int     // of message groups that it owns
+	drains   bool    // this turn may end its drain
 	paused   bool
 	detached bool
 	closed   bool

@@ -27,6 +27,7 @@ func (v *View) run() (more bool) {
 	now := v.now()
 	v.journalAt = now + journalDelay.Milliseconds()
 	v.readLeft = turnBytes
+	draining := v.beginDrains()
 	v.endMoves()
 	v.takeDue(now)
 	handed := int64(0)
@@ -34,7 +35,10 @@ func (v *View) run() (more bool) {
 		handed = v.handOutAll(now)
 	}
 	more = handed >= turnRecords || v.readLeft <= 0
-	if !more && v.draining.Swap(false) {
+	switch {
+	case draining && more:
+		v.draining.Store(true)
+	case draining:
 		v.drained()
 	}
 	v.startMoves(now)
@@ -374,10 +378,23 @@ func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64
 	})
 }
 
+// beginDrains notes the drains that this turn may end: those that were asked for
+// before it looks at what is ready and at who has credit.
+func (v *View) beginDrains() bool {
+	if !v.draining.Swap(false) {
+		return false
+	}
+	for _, c := range v.holders {
+		c.drains = c.draining.Load()
+	}
+	return true
+}
+
 // drained ends the drain of each consumer that has got all there was.
 func (v *View) drained() {
 	for _, c := range v.holders {
-		if c.draining.Load() && !c.detached {
+		if c.drains && !c.detached {
+			c.drains = false
 			c.draining.Store(false)
 			c.credit.Store(0)
 			c.sink.Drained(c)

@@ -273,6 +273,51 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// drainNext has another consumer ask and drain when its own drain is over,
+// which is in the middle of a turn of the view.
+type drainNext struct {
+	*recorder
+	next []*Consumer
+}
+
+func (s *drainNext) Drained(c *Consumer) {
+	for _, n := range s.next {
+		n.Ask(1, 1<<20, false)
+		n.Drain()
+	}
+	s.recorder.Drained(c)
+}
+
+// TestDrainDuringTurn shows that a drain is ended only by a turn that began
+// after it was asked for, and so has looked at what is ready.
+func TestDrainDuringTurn(t *testing.T) {
+	r := newRig(t)
+	defer r.close()
+	v := r.view(r.destination("q"))
+	defer v.Close()
+	put(t, v, numbered(0, 20)...)
+	first := &drainNext{recorder: newRecorder(t)}
+	var sinks []*recorder
+	for range 20 {
+		c, s := consume(t, v, ConsumerOptions{})
+		first.next, sinks = append(first.next, c), append(sinks, s)
+	}
+	holders++
+	c, err := v.Consume(ConsumerOptions{Holder: holders}, first)
+	must(t, err)
+	c.Drain()
+	for i, s := range sinks {
+		s.mu.Lock()
+		for s.drained == 0 {
+			s.change.Wait()
+		}
+		if len(s.got) != 1 {
+			t.Errorf("consumer %d was told that there is nothing", i)
+		}
+		s.mu.Unlock()
+	}
+}
+
 func TestPause(t *testing.T) {
 	r := newRig(t)
 	defer r.close()
