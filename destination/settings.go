@@ -164,7 +164,7 @@ var settings = [...]setting{
 		func(s *Settings) value { return countValue{&s.MinInsyncReplicas, 1, math.MaxInt32} },
 	},
 	{
-		SettingInfo{"max.deliveries", "count", "6", "Deliveries after which a message goes to the dead letter destination; 0 is no limit."},
+		SettingInfo{"max.deliveries", "count", "5", "Deliveries after which a message goes to the dead letter destination; 0 is no limit."},
 		func(s *Settings) value { return countValue{&s.MaxDeliveries, 0, math.MaxInt32} },
 	},
 	{
