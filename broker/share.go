@@ -122,7 +122,8 @@ func (b *Broker) SeekShareGroup(ctx context.Context, d *destination.Destination,
 	return b.topics.SeekGroup(ctx, d, group, offsets)
 }
 
-// DeleteShareGroup deletes what a share group has on d: ErrNotFound, ErrConflict.
+// DeleteShareGroup deletes what a share group has on d: ErrNotFound,
+// ErrConflict, or ErrUnsupported where JMS has made it.
 func (b *Broker) DeleteShareGroup(ctx context.Context, d *destination.Destination, group string) error {
 	return b.topics.DeleteGroup(ctx, d, group)
 }

@@ -38,6 +38,21 @@ func (v *View) Extend(h destination.Holder, spans []Span, lock time.Duration) er
 	return nil
 }
 
+// LimitDeliveries has a message leave for the dead letter destination after so
+// many deliveries, whatever the destination's settings say; 0 takes that back.
+func (v *View) LimitDeliveries(n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.limit = max(n, 0)
+}
+
+func (v *View) maxDeliveries() int {
+	if v.limit > 0 {
+		return v.limit
+	}
+	return v.settings.MaxDeliveries
+}
+
 // PartitionStats counts what is in one partition, as Stats does; the counts
 // since the view was opened are left out. It is false if there is no such
 // partition.

@@ -87,7 +87,7 @@ func (p *part) takeBack(offsets []int64) {
 
 // exhausted says whether a message has been delivered as often as it may.
 func (p *part) exhausted(offset int64) bool {
-	limit := p.v.settings.MaxDeliveries
+	limit := p.v.maxDeliveries()
 	return limit > 0 && p.cursor.Count(offset) >= limit
 }
 

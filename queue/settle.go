@@ -135,7 +135,7 @@ func (s *settlement) release(p *part, from, to int64, first uint64) error {
 	if err := p.cursor.CheckRange(from, to, first, s.h); err != nil {
 		return err
 	}
-	uniform := o.CountBack || v.settings.MaxDeliveries == 0
+	uniform := o.CountBack || v.maxDeliveries() == 0
 	if o.Delay < 0 && v.settings.RedeliveryDelay > 0 && !o.CountBack {
 		uniform = false
 	}

@@ -78,6 +78,7 @@ type View struct {
 	consumers []*Consumer
 	holders   map[destination.Holder]*Consumer // the detached, too
 	exclusive int                              // consumers that asked to be exclusive
+	limit     int                              // of deliveries, in place of the settings'; 0: none
 	plain     plain
 	groups    []*Consumer // by slot, nil until there is a group
 	paused    bool

@@ -108,7 +108,7 @@ func (r *Registry) SeekGroup(ctx context.Context, d *destination.Destination, gr
 }
 
 // DeleteGroup deletes what a share group has on d: ErrNotFound, or ErrConflict
-// while it has consumers, and where JMS has made it.
+// while it has consumers, or ErrUnsupported where JMS has made it.
 func (r *Registry) DeleteGroup(ctx context.Context, d *destination.Destination, group string) error {
 	r.mu.Lock()
 	e := r.group(d, group)
@@ -117,7 +117,7 @@ func (r *Registry) DeleteGroup(ctx context.Context, d *destination.Destination, 
 	case e == nil:
 		return fmt.Errorf("%w: share group %q on %q", destination.ErrNotFound, group, d.Name)
 	case e.spec.Kind != ShareGroup:
-		return fmt.Errorf("%w: the %s was made through JMS, and is deleted there", destination.ErrConflict, e)
+		return fmt.Errorf("%w: the %s was made through JMS, and is deleted there", destination.ErrUnsupported, e)
 	}
 	return r.delete(ctx, e)
 }

@@ -19,6 +19,7 @@ import (
 // A topic's configs are the settings of the destination under the same names,
 // and the rest of Kafka's names at the values that hold here. Those can be set to
 // just that value; every other value, and every unknown name, is INVALID_CONFIG.
+// Those of groups are in share_configs.go.
 // AlterConfigs sets all that it does not name back to the default.
 
 // configEntry is one config of a topic.
@@ -163,6 +164,9 @@ func (e *configEntry) describe(of kmsg.ConfigResourceType, synonyms, docs bool) 
 	if of == kmsg.ConfigResourceTypeBroker && k.Source == kmsg.ConfigSourceDynamicTopicConfig {
 		k.Source = kmsg.ConfigSourceStaticBrokerConfig
 	}
+	if of == kmsg.ConfigResourceTypeGroupConfig && k.Source == kmsg.ConfigSourceDynamicTopicConfig {
+		k.Source = kmsg.ConfigSourceGroupConfig
+	}
 	k.IsDefault = k.Source == kmsg.ConfigSourceDefaultConfig
 	if docs && e.doc != "" {
 		k.Documentation = &e.doc
@@ -198,6 +202,8 @@ func (c *connection) configsOf(ctx context.Context, kind kmsg.ConfigResourceType
 			return nil, nil // the cluster's dynamic defaults: there are none
 		}
 		return c.brokerConfigs(), nil
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return c.configsOfGroup(name)
 	case kmsg.ConfigResourceTypeBrokerLogger:
 		return nil, coded(codeInvalidRequest, "loggers have no configs here")
 	}
@@ -237,7 +243,7 @@ func (c *connection) brokerConfigs() []configEntry {
 // alter changes a resource's configs.
 func (c *connection) alter(ctx context.Context, kind kmsg.ConfigResourceType, name string, validateOnly bool, changes func(settings map[string]string, d *destination.Destination) error) error {
 	if kind != kmsg.ConfigResourceTypeTopic {
-		return coded(codeInvalidRequest, "only the configs of topics can be changed; the broker has its own configuration file")
+		return coded(codeInvalidRequest, "only the configs of topics and groups can be changed; the broker has its own configuration file")
 	}
 	d, code := c.lookup(name, [16]byte{}, false, session.OperationAlter)
 	if code != codeNone {
@@ -268,6 +274,12 @@ func (c *connection) alterConfigs(ctx context.Context, r *kmsg.AlterConfigsReque
 		q := &r.Resources[i]
 		a := kmsg.NewAlterConfigsResponseResource()
 		a.ResourceType, a.ResourceName = q.ResourceType, q.ResourceName
+		if q.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
+			err := c.alterGroupAll(q, r.ValidateOnly)
+			a.ErrorCode, a.ErrorMessage = codeOf(err), messageOf(err)
+			response.Resources = append(response.Resources, a)
+			continue
+		}
 		err := c.alter(ctx, q.ResourceType, q.ResourceName, r.ValidateOnly, func(settings map[string]string, _ *destination.Destination) error {
 			for _, i := range destination.SettingNames() {
 				if !ours(i.Name) && i.Name != "durability" {
@@ -293,6 +305,12 @@ func (c *connection) incrementalAlterConfigs(ctx context.Context, r *kmsg.Increm
 		q := &r.Resources[i]
 		a := kmsg.NewIncrementalAlterConfigsResponseResource()
 		a.ResourceType, a.ResourceName = q.ResourceType, q.ResourceName
+		if q.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
+			err := c.alterGroupSome(q, r.ValidateOnly)
+			a.ErrorCode, a.ErrorMessage = codeOf(err), messageOf(err)
+			response.Resources = append(response.Resources, a)
+			continue
+		}
 		err := c.alter(ctx, q.ResourceType, q.ResourceName, r.ValidateOnly, func(settings map[string]string, d *destination.Destination) error {
 			for j := range q.Configs {
 				if err := increment(settings, d, &q.Configs[j]); err != nil {
@@ -351,6 +369,11 @@ func (c *connection) listConfigResources(_ context.Context, r *kmsg.ListConfigRe
 			if !d.Temporary {
 				add(topicName(d), kmsg.ConfigResourceTypeTopic)
 			}
+		}
+	}
+	if wanted(kmsg.ConfigResourceTypeGroupConfig) {
+		for _, g := range c.server.broker.ShareGroupsSet() {
+			add(g, kmsg.ConfigResourceTypeGroupConfig)
 		}
 	}
 	if wanted(kmsg.ConfigResourceTypeBroker) {

@@ -27,7 +27,7 @@ type connection struct {
 	clientID string
 	host     string
 	software string // name and version, once ApiVersions has said it
-	shares   shareSession
+	shares   int    // share sessions that it has opened; guarded by theirs
 }
 
 // maxPipelined bounds the requests of a connection that are not answered yet.

@@ -20,7 +20,7 @@ var groupHandlers = map[int16]handler{
 	int16(kmsg.LeaveGroup):             grouped(0, 5, (*group.Coordinator).LeaveGroup),
 	int16(kmsg.DescribeGroups):         grouped(0, 6, (*group.Coordinator).DescribeGroups),
 	int16(kmsg.ListGroups):             grouped(0, 5, (*group.Coordinator).ListGroups),
-	int16(kmsg.DeleteGroups):           grouped(0, 3, (*group.Coordinator).DeleteGroups),
+	int16(kmsg.DeleteGroups):           answering(0, 3, (*connection).deleteGroups),
 	int16(kmsg.ConsumerGroupHeartbeat): grouped(0, 1, (*group.Coordinator).ConsumerGroupHeartbeat),
 	int16(kmsg.ConsumerGroupDescribe):  grouped(0, 1, (*group.Coordinator).ConsumerGroupDescribe),
 	int16(kmsg.ShareGroupHeartbeat):    grouped(1, 1, (*group.Coordinator).ShareGroupHeartbeat),

@@ -82,7 +82,7 @@ func cmpStrings(a, b string) int {
 func (c *connection) metadataFor(ctx context.Context, r *kmsg.MetadataRequest, t *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
 	response := kmsg.NewMetadataResponseTopic()
 	response.Topic, response.TopicID = t.Topic, t.TopicID
-	if t.Topic == nil {
+	if t.Topic == nil || t.TopicID != [16]byte{} { // Java asks by id with an empty name
 		d, err := c.topicByID(t.TopicID)
 		if err != nil {
 			response.ErrorCode = codeUnknownTopicID

@@ -42,6 +42,7 @@ type appended struct {
 	answer *kmsg.ProduceResponseTopicPartition
 	base   int64 // set by the reader
 	err    error // set by the log
+	time   int64 // ms; of the append, where it stands for the records' own; else -1
 }
 
 // Committed implements commitlog.Waiter.
@@ -60,7 +61,7 @@ func (p *produced) finished() {
 		if a := &p.appends[i]; a.err != nil {
 			refuse(a.answer, a.err)
 		} else {
-			a.answer.BaseOffset = a.base
+			a.answer.BaseOffset, a.answer.LogAppendTime = a.base, a.time
 		}
 	}
 	p.reply.done(p.response)
@@ -122,9 +123,12 @@ func produce(c *connection, request kmsg.Request, a *reply) {
 	admission := c.admit(r, &checked)
 	for i := range checked {
 		b := &checked[i]
-		p.appends = append(p.appends, appended{of: p, answer: b.answer})
+		p.appends = append(p.appends, appended{of: p, answer: b.answer, time: -1})
 		w := &p.appends[len(p.appends)-1]
 		p.waiting.Add(1)
+		if b.batch.HasLogAppendTime() {
+			w.time = b.batch.MaxTimestamp()
+		}
 		base, err := b.partition.Produce(b.batch, r.Acks == 1, w)
 		if w.base = base; err != nil {
 			w.Committed(err)

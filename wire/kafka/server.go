@@ -45,6 +45,7 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	broker  *broker.Broker
 	options Options
+	shares  shareSessions
 
 	mu          sync.Mutex // guards what follows
 	connections map[*connection]struct{}
