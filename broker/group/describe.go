@@ -9,14 +9,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/polylog-mq/polylog/broker/group/classic"
-	"github.com/polylog-mq/polylog/broker/group/consumer"
 )
 
 // noOperations says that authorized operations were not asked for; else they
-// are all of a group's: read, delete, describe.
+// are all of a group's: read, delete, describe, and its settings too.
 const (
 	noOperations    int32 = -1 << 31
-	groupOperations int32 = 1<<3 | 1<<6 | 1<<8
+	groupOperations int32 = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 )
 
 func operations(asked bool) int32 {
@@ -26,30 +25,52 @@ func operations(asked bool) int32 {
 	return noOperations
 }
 
+// described calls f with a group, which is locked, or with nil and the code and
+// text of what keeps it from being described.
+func (c *Coordinator) described(id, kind string, f func(e *entry, code int16, text *string)) {
+	e, code := c.lock(id, false)
+	if e != nil {
+		defer c.unlock(e)
+	}
+	is := e != nil
+	switch {
+	case !is:
+	case kind == "consumer":
+		is = e.consumer != nil
+	case kind == "share":
+		is = e.share != nil
+	default:
+		is = e.consumer == nil && e.share == nil
+	}
+	switch {
+	case is:
+		f(e, codeNone, nil)
+	case code != codeNone:
+		f(nil, code, nil)
+	default:
+		text := notThatKind(id, e, kind)
+		f(nil, codeGroupIDNotFound, &text)
+	}
+}
+
 // DescribeGroups answers DescribeGroups 0–6: of classic groups.
 func (c *Coordinator) DescribeGroups(_ context.Context, _ Client, r *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse {
 	a := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
 	for _, id := range r.Groups {
 		g := kmsg.NewDescribeGroupsResponseGroup()
-		e := c.lock(id, false)
-		switch {
-		case e != nil && e.classic != nil:
-			g = e.classic.Describe()
-		case e != nil && e.consumer == nil && e.share == nil:
-			g.Group, g.State = id, classic.Empty // it has only offsets
-		default:
-			g.Group, g.State = id, classic.Dead
-			if r.Version >= 6 {
-				text := fmt.Sprintf("Group %s not found.", id)
-				if e != nil {
-					text = fmt.Sprintf("Group %s is not a classic group.", id)
-				}
-				g.ErrorCode, g.ErrorMessage = codeGroupIDNotFound, &text
+		c.described(id, "classic", func(e *entry, code int16, text *string) {
+			g.Group = id
+			switch {
+			case e != nil && e.classic != nil:
+				g = e.classic.Describe()
+			case e != nil:
+				g.State = classic.Empty // it has only offsets
+			case code == codeGroupIDNotFound && r.Version < 6: // KIP-1043
+				g.State = classic.Dead
+			default:
+				g.State, g.ErrorCode, g.ErrorMessage = classic.Dead, code, text
 			}
-		}
-		if e != nil {
-			e.mu.Unlock()
-		}
+		})
 		g.AuthorizedOperations = operations(r.IncludeAuthorizedOperations)
 		a.Groups = append(a.Groups, g)
 	}
@@ -61,16 +82,13 @@ func (c *Coordinator) ConsumerGroupDescribe(_ context.Context, _ Client, r *kmsg
 	a := r.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
 	for _, id := range r.Groups {
 		g := kmsg.NewConsumerGroupDescribeResponseGroup()
-		e := c.lock(id, false)
-		if e != nil && e.consumer != nil {
-			g = e.consumer.Describe(topics{c})
-		} else {
-			text := notThatKind(id, e, "consumer")
-			g.Group, g.ErrorCode, g.ErrorMessage = id, codeGroupIDNotFound, &text
-		}
-		if e != nil {
-			e.mu.Unlock()
-		}
+		c.described(id, "consumer", func(e *entry, code int16, text *string) {
+			if e != nil {
+				g = e.consumer.Describe(topics{c})
+			} else {
+				g.Group, g.ErrorCode, g.ErrorMessage = id, code, text
+			}
+		})
 		g.AuthorizedOperations = operations(r.IncludeAuthorizedOperations)
 		a.Groups = append(a.Groups, g)
 	}
@@ -82,16 +100,13 @@ func (c *Coordinator) ShareGroupDescribe(_ context.Context, _ Client, r *kmsg.Sh
 	a := r.ResponseKind().(*kmsg.ShareGroupDescribeResponse)
 	for _, id := range r.GroupIDs {
 		g := kmsg.NewShareGroupDescribeResponseGroup()
-		e := c.lock(id, false)
-		if e != nil && e.share != nil {
-			g = e.share.Describe(topics{c})
-		} else {
-			text := notThatKind(id, e, "share")
-			g.GroupID, g.ErrorCode, g.ErrorMessage = id, codeGroupIDNotFound, &text
-		}
-		if e != nil {
-			e.mu.Unlock()
-		}
+		c.described(id, "share", func(e *entry, code int16, text *string) {
+			if e != nil {
+				g = e.share.Describe(topics{c})
+			} else {
+				g.GroupID, g.ErrorCode, g.ErrorMessage = id, code, text
+			}
+		})
 		g.AuthorizedOperations = operations(r.IncludeAuthorizedOperations)
 		a.Groups = append(a.Groups, g)
 	}
@@ -108,15 +123,13 @@ func notThatKind(id string, e *entry, kind string) string {
 // ListGroups answers ListGroups 0–5, by id.
 func (c *Coordinator) ListGroups(_ context.Context, _ Client, r *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse {
 	a := r.ResponseKind().(*kmsg.ListGroupsResponse)
-	c.mu.Lock()
-	all := c.entries()
-	c.mu.Unlock()
 	a.Groups = []kmsg.ListGroupsResponseGroup{}
-	for _, e := range all {
+	for _, e := range c.entries() {
 		e.mu.Lock()
-		g, gone := e.listed(), e.gone
+		_, _ = c.enter(e) // as it is, even if it cannot be used just now
+		g, listed := e.listed(), !e.gone && !e.blank()
 		e.mu.Unlock()
-		if !gone && matches(r.StatesFilter, g.GroupState) && matches(r.TypesFilter, g.GroupType) {
+		if listed && matches(r.StatesFilter, g.GroupState) && matches(r.TypesFilter, g.GroupType) {
 			a.Groups = append(a.Groups, g)
 		}
 	}
@@ -143,44 +156,36 @@ func (e *entry) listed() kmsg.ListGroupsResponseGroup {
 	return g
 }
 
-// DeleteGroups answers DeleteGroups 0–3.
+// DeleteGroups answers DeleteGroups 0–3. It waits for the disk.
 func (c *Coordinator) DeleteGroups(_ context.Context, _ Client, r *kmsg.DeleteGroupsRequest) *kmsg.DeleteGroupsResponse {
 	a := r.ResponseKind().(*kmsg.DeleteGroupsResponse)
-	var waits []func() error
-	for _, id := range r.Groups {
+	writes := make([]*write, len(r.Groups))
+	for i, id := range r.Groups {
 		g := kmsg.NewDeleteGroupsResponseGroup()
 		g.Group = id
-		done, code := c.deleteGroup(id)
-		g.ErrorCode = code
-		waits = append(waits, done)
+		writes[i], g.ErrorCode = c.deleteGroup(id)
 		a.Groups = append(a.Groups, g)
 	}
-	for i, done := range waits { // one sync for all
-		if done != nil {
-			a.Groups[i].ErrorCode = codeOf(done())
+	for i, w := range writes { // one sync for all
+		if w != nil {
+			a.Groups[i].ErrorCode = codeOf(w.wait())
 		}
 	}
 	return a
 }
 
-func (c *Coordinator) deleteGroup(id string) (done func() error, code int16) {
-	e := c.lock(id, false)
+func (c *Coordinator) deleteGroup(id string) (*write, int16) {
+	e, code := c.lock(id, false)
 	if e == nil {
-		return nil, codeGroupIDNotFound
+		if code == codeNone {
+			code = codeGroupIDNotFound
+		}
+		return nil, code
 	}
-	defer e.mu.Unlock()
-	switch {
-	case e.size() > 0:
+	defer c.unlock(e)
+	if e.size() > 0 || e.classic != nil && e.classic.State() != classic.Empty {
 		return nil, codeNonEmptyGroup
-	case e.empty() && e.classic == nil:
-		c.drop(e)
-		return nil, codeGroupIDNotFound
 	}
-	var records []consumer.Record
-	for _, p := range sortedPartitions(e.offsets) {
-		records = append(records, consumer.Record{Key: offsetKey(e.id, p)})
-	}
-	records = append(records, e.tombstones()...)
-	c.drop(e)
-	return c.append(e, records), codeNone
+	w, err := c.remove(e)
+	return w, codeOf(err)
 }

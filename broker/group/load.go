@@ -16,32 +16,36 @@ import (
 // others are compressed.
 const maxDecompressed = 64 << 20
 
+// loader replays partitions of __consumer_offsets. Records that it does not
+// know stay where they are, and are passed over.
+type loader struct {
+	c *Coordinator
+	// group is where a group's records go; nil for one that is not wanted.
+	group func(id string) *entry
+	open  map[int64]map[*entry]bool // the groups in which a producer has a transaction
+}
+
 // load reads all of __consumer_offsets.
 func (c *Coordinator) load() error {
+	l := loader{c: c, group: func(id string) *entry {
+		e := c.groups[id]
+		if e == nil {
+			e = newEntry(id)
+			c.groups[id] = e
+		}
+		return e
+	}}
 	for _, p := range c.log.Partitions {
-		if err := c.loadPartition(p); err != nil {
+		if err := l.read(p); err != nil {
 			return fmt.Errorf("partition %d: %w", p.Number(), err)
 		}
 	}
-	now := c.o.Now()
 	for _, e := range c.entries() {
 		e.mu.Lock()
 		c.loaded(e)
-		if e.size() == 0 && e.emptyAt.IsZero() {
-			e.emptyAt = now
-		}
-		if e.empty() {
-			c.drop(e)
-		}
-		e.mu.Unlock()
+		c.unlock(e)
 	}
 	return nil
-}
-
-// empty says whether nothing is known of a group.
-func (e *entry) empty() bool {
-	return e.classic == nil && len(e.offsets) == 0 && len(e.pending) == 0 &&
-		(e.consumer == nil || e.consumer.Pristine()) && (e.share == nil || e.share.Pristine())
 }
 
 // loaded ends a replay. e.mu is held.
@@ -64,13 +68,35 @@ func (c *Coordinator) loaded(e *entry) {
 	if e.classic != nil && e.classic.Size() == 0 {
 		e.emptyAt = e.classic.ChangedAt()
 	}
-	c.schedule(e)
 }
 
-// loadPartition reads one partition.
-func (c *Coordinator) loadPartition(p *destination.Partition) error {
+// reload reads a group's machine again after its records could not be written.
+// e.mu is held, and nothing is under way.
+func (c *Coordinator) reload(e *entry) error {
+	p, err := c.partitionOf(e.id)
+	if err != nil {
+		return err
+	}
+	fresh := newEntry(e.id)
+	l := loader{c: c, group: func(id string) *entry {
+		if id != e.id {
+			return nil
+		}
+		return fresh
+	}}
+	if err := l.read(p); err != nil {
+		c.o.Logger.Error("read group again", "group", e.id, "error", err)
+		return err
+	}
+	c.loaded(fresh)
+	e.classic, e.consumer, e.share, e.emptyAt, e.failed = fresh.classic, fresh.consumer, fresh.share, fresh.emptyAt, false
+	return nil
+}
+
+// read replays one partition.
+func (l *loader) read(p *destination.Partition) error {
+	l.open = map[int64]map[*entry]bool{}
 	var buf []byte
-	var r record.Reader
 	for offset := p.Start(); offset < p.Stable(); {
 		var err error
 		if buf, err = p.Read(offset, 1<<20, buf[:0]); err != nil {
@@ -85,28 +111,33 @@ func (c *Coordinator) loadPartition(p *destination.Partition) error {
 				return err
 			}
 			offset = b.NextOffset()
-			if err := r.Reset(b, maxDecompressed); err != nil {
-				c.o.Logger.Error("a batch of groups is damaged and passed over", "offset", b.BaseOffset(), "error", err)
-				continue
-			}
-			for r.Next() {
-				if err := c.replay(p, b, r.Record()); err != nil {
-					c.o.Logger.Error("a record of groups cannot be read and is passed over", "offset", r.Record().Offset, "error", err)
-				}
-			}
-			if err := r.Err(); err != nil {
-				c.o.Logger.Error("a batch of groups is damaged and passed over", "offset", b.BaseOffset(), "error", err)
-			}
+			l.batch(b)
 		}
 	}
 	return nil
 }
 
+func (l *loader) batch(b record.Batch) {
+	var r record.Reader
+	if err := r.Reset(b, maxDecompressed); err != nil {
+		l.c.o.Logger.Error("a batch of groups is damaged and passed over", "offset", b.BaseOffset(), "error", err)
+		return
+	}
+	for r.Next() {
+		if err := l.replay(b, r.Record()); err != nil {
+			l.c.o.Logger.Error("a record of groups cannot be read and is passed over", "offset", r.Record().Offset, "error", err)
+		}
+	}
+	if err := r.Err(); err != nil {
+		l.c.o.Logger.Error("a batch of groups is damaged and passed over", "offset", b.BaseOffset(), "error", err)
+	}
+}
+
 // replay applies one record.
-func (c *Coordinator) replay(p *destination.Partition, b record.Batch, r *record.Record) error {
+func (l *loader) replay(b record.Batch, r *record.Record) error {
 	if b.IsControl() {
 		if len(r.Key) >= 4 {
-			c.replayEnd(p, b.ProducerID(), binary.BigEndian.Uint16(r.Key[2:]) == 1)
+			l.end(b.ProducerID(), binary.BigEndian.Uint16(r.Key[2:]) == 1)
 		}
 		return nil
 	}
@@ -115,103 +146,78 @@ func (c *Coordinator) replay(p *destination.Partition, b record.Batch, r *record
 	}
 	switch version := int16(binary.BigEndian.Uint16(r.Key)); version {
 	case 0, 1:
-		return c.replayOffset(b, r)
+		return l.offset(b, r)
 	case 2:
-		return c.replayClassic(r)
+		return l.classic(r)
 	}
 	id, isConsumer, isShare := consumer.Owns(r.Key)
 	if !isConsumer && !isShare {
 		return nil // of a newer version, or somebody else's
 	}
-	e := c.replayed(id)
+	e := l.group(id)
+	if e == nil {
+		return nil
+	}
+	if r.Value != nil {
+		e.classic = nil // a group is of one kind, the one that was recorded last
+	}
 	if isConsumer {
 		if e.consumer == nil {
-			e.consumer = consumer.New(id, c.o.Consumer)
+			e.consumer = consumer.New(id, l.c.o.Consumer)
 		}
 		return e.consumer.Replay(r.Key, r.Value)
 	}
 	if e.share == nil {
-		e.share = consumer.NewShare(id, c.o.Share)
+		e.share = consumer.NewShare(id, l.c.o.Share)
 	}
 	return e.share.Replay(r.Key, r.Value)
 }
 
-// replayed is the entry of a group that is read.
-func (c *Coordinator) replayed(id string) *entry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.groups[id]
-	if e == nil {
-		e = newEntry(id)
-		c.groups[id] = e
+func (l *loader) end(producer int64, commit bool) {
+	for e := range l.open[producer] {
+		e.endPending(producer, commit)
 	}
-	return e
+	delete(l.open, producer)
 }
 
-func (c *Coordinator) replayEnd(p *destination.Partition, producer int64, commit bool) {
-	c.mu.Lock()
-	all := c.entries()
-	c.mu.Unlock()
-	for _, e := range all {
-		if len(e.pending) > 0 && c.log.Partitions[indexOf(e.id, len(c.log.Partitions))] == p {
-			e.endPending(producer, commit)
-		}
-	}
-}
-
-// endPending makes the offsets of a transaction the group's, or forgets them.
-func (e *entry) endPending(producer int64, commit bool) {
-	if commit {
-		for p, o := range e.pending[producer] {
-			if have, ok := e.offsets[p]; !ok || have.at <= o.at {
-				e.offsets[p] = o
-			}
-		}
-	}
-	delete(e.pending, producer)
-}
-
-func (c *Coordinator) replayOffset(b record.Batch, r *record.Record) error {
+func (l *loader) offset(b record.Batch, r *record.Record) error {
 	var key kmsg.OffsetCommitKey
 	if err := key.ReadFrom(r.Key); err != nil {
 		return err
 	}
-	e, p := c.replayed(key.Group), partition{key.Topic, key.Partition}
-	if r.Value == nil {
-		delete(e.offsets, p)
-		for _, offsets := range e.pending {
-			delete(offsets, p)
-		}
+	e, p := l.group(key.Group), partition{key.Topic, key.Partition}
+	if e == nil {
 		return nil
 	}
-	var v kmsg.OffsetCommitValue
-	if err := v.ReadFrom(r.Value); err != nil {
+	if r.Value == nil {
+		e.erase(p)
+		return nil
+	}
+	o, err := readOffset(r.Value, r.Offset)
+	if err != nil {
 		return err
 	}
-	o := committed{offset: v.Offset, epoch: -1, metadata: v.Metadata, at: v.CommitTimestamp, expires: -1}
-	if v.Version >= 3 {
-		o.epoch = v.LeaderEpoch
-	}
-	if v.Version == 1 {
-		o.expires = v.ExpireTimestamp
-	}
 	if !b.IsTransactional() {
-		e.offsets[p] = o
+		e.put(p, o)
 		return nil
 	}
-	if e.pending[b.ProducerID()] == nil {
-		e.pending[b.ProducerID()] = map[partition]committed{}
+	e.hold(b.ProducerID(), p, o)
+	if l.open[b.ProducerID()] == nil {
+		l.open[b.ProducerID()] = map[*entry]bool{}
 	}
-	e.pending[b.ProducerID()][p] = o
+	l.open[b.ProducerID()][e] = true
 	return nil
 }
 
-func (c *Coordinator) replayClassic(r *record.Record) error {
+func (l *loader) classic(r *record.Record) error {
 	var key kmsg.GroupMetadataKey
 	if err := key.ReadFrom(r.Key); err != nil {
 		return err
 	}
-	e := c.replayed(key.Group)
+	e := l.group(key.Group)
+	if e == nil {
+		return nil
+	}
 	if r.Value == nil {
 		e.classic = nil
 		return nil
@@ -220,70 +226,7 @@ func (c *Coordinator) replayClassic(r *record.Record) error {
 	if err := v.ReadFrom(r.Value); err != nil {
 		return err
 	}
-	e.classic = classic.New(key.Group, c.o.Classic)
-	e.classic.Restore(&v, c.o.Now())
-	return nil
-}
-
-// reload reads a group again after its records could not be written.
-func (c *Coordinator) reload(e *entry) {
-	p, err := c.partitionOf(e.id)
-	if err != nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone || e.consumer == nil && e.share == nil {
-		return
-	}
-	e.consumer, e.share = nil, nil
-	if err := c.loadPartitionOf(p, e); err != nil {
-		c.o.Logger.Error("read group again", "group", e.id, "error", err)
-	}
-	c.loaded(e)
-}
-
-// loadPartitionOf replays only the machine of a KIP-848 or share group. e.mu is held.
-func (c *Coordinator) loadPartitionOf(p *destination.Partition, e *entry) error {
-	var r record.Reader
-	var buf []byte
-	for offset := p.Start(); offset < p.Stable(); {
-		var err error
-		if buf, err = p.Read(offset, 1<<20, buf[:0]); err != nil || len(buf) == 0 {
-			return err
-		}
-		for rest := buf; len(rest) > 0; {
-			var b record.Batch
-			if b, rest, err = record.Next(rest); err != nil {
-				return err
-			}
-			offset = b.NextOffset()
-			if b.IsControl() {
-				continue
-			}
-			if err := r.Reset(b, maxDecompressed); err != nil {
-				return err
-			}
-			for r.Next() {
-				id, isConsumer, isShare := consumer.Owns(r.Record().Key)
-				switch {
-				case id != e.id:
-				case isConsumer:
-					if e.consumer == nil {
-						e.consumer = consumer.New(id, c.o.Consumer)
-					}
-					err = e.consumer.Replay(r.Record().Key, r.Record().Value)
-				case isShare:
-					if e.share == nil {
-						e.share = consumer.NewShare(id, c.o.Share)
-					}
-					err = e.share.Replay(r.Record().Key, r.Record().Value)
-				}
-				if err != nil {
-					return err
-				}
-			}
-		}
-	}
+	e.classic, e.consumer, e.share = classic.New(key.Group, l.c.o.Classic), nil, nil
+	e.classic.Restore(&v, l.c.o.Now())
 	return nil
 }

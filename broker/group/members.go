@@ -2,38 +2,29 @@ package group
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/polylog-mq/polylog/broker/group/classic"
 	"github.com/polylog-mq/polylog/broker/group/consumer"
-	"github.com/polylog-mq/polylog/destination"
 )
-
-// codeOf is the code of what kept a record from being written.
-func codeOf(err error) int16 {
-	switch {
-	case err == nil:
-		return codeNone
-	case errors.Is(err, destination.ErrProducerFenced):
-		return 47 // INVALID_PRODUCER_EPOCH
-	case errors.Is(err, destination.ErrInvalidTxnState):
-		return 48
-	}
-	return codeCoordinatorNotAvailable
-}
 
 // classicOf makes a group a classic one, if it can be. e.mu is held.
 func (c *Coordinator) classicOf(e *entry) (code int16) {
 	switch {
 	case e.classic != nil:
 		return codeNone
-	case e.size() > 0 || e.share != nil:
+	case e.share != nil || e.size() > 0:
 		return codeInconsistentGroupProtocol
 	}
 	if e.consumer != nil { // an empty group may change its protocol
-		c.keep(e, e.consumer.Delete())
+		if records := e.consumer.Delete(); len(records) > 0 {
+			if err := c.append(&write{e: e}, records); err != nil {
+				c.broken(e, err)
+				return codeOf(err)
+			}
+		}
 		e.consumer = nil
 	}
 	e.classic = classic.New(e.id, c.o.Classic)
@@ -49,78 +40,73 @@ func (c *Coordinator) ticketFor(e *entry) (classic.Ticket, chan kmsg.Response) {
 
 // JoinGroup answers JoinGroup 0–9. It waits for the other members.
 func (c *Coordinator) JoinGroup(ctx context.Context, cl Client, r *kmsg.JoinGroupRequest) *kmsg.JoinGroupResponse {
-	refuse := func(code int16) *kmsg.JoinGroupResponse {
-		a := r.ResponseKind().(*kmsg.JoinGroupResponse)
-		a.ErrorCode, a.Generation, a.MemberID = code, -1, r.MemberID
-		return a
-	}
 	if r.Group == "" {
-		return refuse(codeInvalidGroupID)
+		return classic.RefuseJoin(r, codeInvalidGroupID, r.MemberID)
 	}
-	e := c.lock(r.Group, r.MemberID == "")
+	e, code := c.lock(r.Group, r.MemberID == "")
 	if e == nil {
-		return refuse(codeUnknownMemberID)
+		if code == codeNone {
+			code = codeUnknownMemberID
+		}
+		return classic.RefuseJoin(r, code, r.MemberID)
 	}
 	if code := c.classicOf(e); code != codeNone {
-		e.mu.Unlock()
-		return refuse(code)
+		c.unlock(e)
+		return classic.RefuseJoin(r, code, r.MemberID)
 	}
 	t, answer := c.ticketFor(e)
 	now := c.o.Now()
 	c.settle(e, e.classic.Join(now, r, classic.Client{ID: cl.ID, Host: cl.Host}, t))
-	c.noteEmpty(e, now)
-	c.schedule(e)
-	e.mu.Unlock()
-	if a, ok := wait(ctx, answer).(*kmsg.JoinGroupResponse); ok {
+	e.noteEmpty(now)
+	c.unlock(e)
+	if a, ok := c.await(ctx, e, t, answer).(*kmsg.JoinGroupResponse); ok {
 		return a
 	}
-	return refuse(codeCoordinatorNotAvailable)
+	return classic.RefuseJoin(r, codeCoordinatorNotAvailable, r.MemberID)
 }
 
 // SyncGroup answers SyncGroup 0–5. It waits for the leader.
 func (c *Coordinator) SyncGroup(ctx context.Context, _ Client, r *kmsg.SyncGroupRequest) *kmsg.SyncGroupResponse {
-	refuse := func(code int16) *kmsg.SyncGroupResponse {
-		a := r.ResponseKind().(*kmsg.SyncGroupResponse)
-		a.ErrorCode = code
-		return a
-	}
 	if r.Group == "" {
-		return refuse(codeInvalidGroupID)
+		return classic.RefuseSync(r, codeInvalidGroupID)
 	}
-	e := c.lock(r.Group, false)
-	if e == nil {
-		return refuse(codeUnknownMemberID)
-	}
-	if e.classic == nil {
-		e.mu.Unlock()
-		return refuse(codeUnknownMemberID)
+	e, code := c.lock(r.Group, false)
+	if e == nil || e.classic == nil {
+		if e != nil {
+			c.unlock(e)
+		}
+		if code == codeNone {
+			code = codeUnknownMemberID
+		}
+		return classic.RefuseSync(r, code)
 	}
 	t, answer := c.ticketFor(e)
 	c.settle(e, e.classic.Sync(c.o.Now(), r, t))
-	c.schedule(e)
-	e.mu.Unlock()
-	if a, ok := wait(ctx, answer).(*kmsg.SyncGroupResponse); ok {
+	c.unlock(e)
+	if a, ok := c.await(ctx, e, t, answer).(*kmsg.SyncGroupResponse); ok {
 		return a
 	}
-	return refuse(codeCoordinatorNotAvailable)
+	return classic.RefuseSync(r, codeCoordinatorNotAvailable)
 }
 
 // Heartbeat answers Heartbeat 0–4.
 func (c *Coordinator) Heartbeat(_ context.Context, _ Client, r *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
 	a := r.ResponseKind().(*kmsg.HeartbeatResponse)
-	a.ErrorCode = codeUnknownMemberID
 	if r.Group == "" {
 		a.ErrorCode = codeInvalidGroupID
 		return a
 	}
-	e := c.lock(r.Group, false)
-	if e == nil {
-		return a
+	e, code := c.lock(r.Group, false)
+	if e != nil {
+		defer c.unlock(e)
 	}
-	defer e.mu.Unlock()
-	if e.classic != nil {
+	switch {
+	case code != codeNone:
+		a.ErrorCode = code
+	case e == nil || e.classic == nil:
+		a.ErrorCode = codeUnknownMemberID
+	default:
 		a.ErrorCode = e.classic.Heartbeat(c.o.Now(), r)
-		c.schedule(e)
 	}
 	return a
 }
@@ -136,137 +122,148 @@ func (c *Coordinator) LeaveGroup(_ context.Context, _ Client, r *kmsg.LeaveGroup
 	if r.Version < 3 {
 		members = []kmsg.LeaveGroupRequestMember{{MemberID: r.MemberID}}
 	}
-	e := c.lock(r.Group, false)
-	if e == nil {
-		return leftNobody(a, r.Version, members)
+	e, code := c.lock(r.Group, false)
+	switch {
+	case code != codeNone:
+		a.ErrorCode = code
+		return a
+	case e == nil:
+		a.Members = leftNobody(members)
+	case e.classic == nil:
+		c.unlock(e)
+		a.Members = leftNobody(members)
+	default:
+		now := c.o.Now()
+		left, result := e.classic.Leave(now, members)
+		c.settle(e, result)
+		e.noteEmpty(now)
+		c.unlock(e)
+		a.Members = left
+		for i := range left {
+			if r.Version >= 5 && members[i].Reason != nil {
+				c.o.Logger.Debug("member leaves", "group", r.Group, "member", left[i].MemberID, "reason", *members[i].Reason)
+			}
+		}
 	}
-	defer e.mu.Unlock()
-	if e.classic == nil {
-		return leftNobody(a, r.Version, members)
-	}
-	now := c.o.Now()
-	codes, result := e.classic.Leave(now, members)
-	c.settle(e, result)
-	c.noteEmpty(e, now)
-	c.schedule(e)
 	if r.Version < 3 {
-		a.ErrorCode = codes[0].ErrorCode
-	} else {
-		a.Members = codes
+		a.ErrorCode = a.Members[0].ErrorCode
 	}
 	return a
 }
 
 // leftNobody answers for a group that is not there.
-func leftNobody(a *kmsg.LeaveGroupResponse, version int16, members []kmsg.LeaveGroupRequestMember) *kmsg.LeaveGroupResponse {
-	if version < 3 {
-		a.ErrorCode = codeUnknownMemberID
-		return a
-	}
+func leftNobody(members []kmsg.LeaveGroupRequestMember) []kmsg.LeaveGroupResponseMember {
+	all := []kmsg.LeaveGroupResponseMember{}
 	for _, m := range members {
 		x := kmsg.NewLeaveGroupResponseMember()
 		x.MemberID, x.InstanceID, x.ErrorCode = m.MemberID, m.InstanceID, codeUnknownMemberID
-		a.Members = append(a.Members, x)
+		all = append(all, x)
 	}
-	return a
+	return all
 }
 
 // ConsumerGroupHeartbeat answers ConsumerGroupHeartbeat 0–1 (KIP-848).
 func (c *Coordinator) ConsumerGroupHeartbeat(_ context.Context, cl Client, r *kmsg.ConsumerGroupHeartbeatRequest) *kmsg.ConsumerGroupHeartbeatResponse {
-	refuse := func(code int16) *kmsg.ConsumerGroupHeartbeatResponse {
+	refuse := func(code int16, text string) *kmsg.ConsumerGroupHeartbeatResponse {
 		a := r.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
-		a.ErrorCode = code
+		if a.ErrorCode = code; text != "" {
+			a.ErrorMessage = &text
+		}
 		return a
 	}
 	if r.Group == "" {
-		return refuse(codeInvalidGroupID)
+		return refuse(codeInvalidGroupID, "GroupId can't be empty.")
 	}
-	e := c.lock(r.Group, r.MemberEpoch == 0)
-	if e == nil {
-		return refuse(codeGroupIDNotFound)
+	e, code := c.lock(r.Group, r.MemberEpoch == 0)
+	switch {
+	case code != codeNone:
+		return refuse(code, "")
+	case e == nil:
+		return refuse(codeGroupIDNotFound, notThatKind(r.Group, nil, "consumer"))
+	case e.consumer == nil && (r.MemberEpoch != 0 || e.share != nil || e.classic != nil && e.classic.State() != classic.Empty):
+		defer c.unlock(e)
+		return refuse(codeGroupIDNotFound, notThatKind(r.Group, e, "consumer"))
 	}
-	var tombstones []consumer.Record
-	if e.consumer == nil {
-		switch {
-		case e.share != nil, e.size() > 0:
-			e.mu.Unlock()
-			return refuse(codeInconsistentGroupProtocol)
-		case r.MemberEpoch != 0:
-			e.mu.Unlock()
-			return refuse(codeGroupIDNotFound)
-		}
-		if e.classic != nil {
-			tombstones = e.tombstones()
-			e.classic = nil
-		}
-		e.consumer = consumer.New(e.id, c.o.Consumer)
+	g := e.consumer
+	if g == nil {
+		g = consumer.New(e.id, c.o.Consumer)
 	}
 	now := c.o.Now()
-	result := e.consumer.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})
-	done := c.append(e, append(tombstones, result.Records...))
-	if e.consumer.Pristine() {
-		e.consumer = nil
+	result := g.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})
+	if g.Pristine() { // it was refused
+		c.unlock(e)
+		return result.Response
 	}
-	c.noteEmpty(e, now)
-	c.schedule(e)
-	e.mu.Unlock()
-	if err := done(); err != nil {
-		c.o.Logger.Error("write group", "group", r.Group, "error", err)
-		c.reload(e)
-		return refuse(codeCoordinatorNotAvailable)
+	records := result.Records
+	if e.classic != nil { // an empty group may change its protocol
+		records = append(e.tombstones(), records...)
+		e.classic = nil
+	}
+	e.consumer = g
+	w, err := c.keep(e, records)
+	e.noteEmpty(now)
+	c.unlock(e)
+	if w != nil {
+		err = w.wait()
+	}
+	if err != nil {
+		return refuse(codeOf(err), "")
 	}
 	return result.Response
 }
 
 // ShareGroupHeartbeat answers ShareGroupHeartbeat 1 (KIP-932).
 func (c *Coordinator) ShareGroupHeartbeat(_ context.Context, cl Client, r *kmsg.ShareGroupHeartbeatRequest) *kmsg.ShareGroupHeartbeatResponse {
-	refuse := func(code int16) *kmsg.ShareGroupHeartbeatResponse {
+	refuse := func(code int16, text string) *kmsg.ShareGroupHeartbeatResponse {
 		a := r.ResponseKind().(*kmsg.ShareGroupHeartbeatResponse)
-		a.ErrorCode = code
+		if a.ErrorCode = code; text != "" {
+			a.ErrorMessage = &text
+		}
 		return a
 	}
 	if r.GroupID == "" {
-		return refuse(codeInvalidGroupID)
+		return refuse(codeInvalidGroupID, "GroupId can't be empty.")
 	}
-	e := c.lock(r.GroupID, r.MemberEpoch == 0)
-	if e == nil {
-		return refuse(codeGroupIDNotFound)
+	e, code := c.lock(r.GroupID, r.MemberEpoch == 0)
+	switch {
+	case code != codeNone:
+		return refuse(code, "")
+	case e == nil:
+		return refuse(codeGroupIDNotFound, notThatKind(r.GroupID, nil, "share"))
+	case e.share == nil && (r.MemberEpoch != 0 || !e.blank()):
+		defer c.unlock(e)
+		return refuse(codeGroupIDNotFound, notThatKind(r.GroupID, e, "share"))
 	}
-	if e.share == nil {
-		switch {
-		case e.consumer != nil, e.classic != nil, len(e.offsets) > 0:
-			e.mu.Unlock()
-			return refuse(codeInconsistentGroupProtocol)
-		case r.MemberEpoch != 0:
-			e.mu.Unlock()
-			return refuse(codeGroupIDNotFound)
-		}
-		e.share = consumer.NewShare(e.id, c.o.Share)
+	g := e.share
+	if g == nil {
+		g = consumer.NewShare(e.id, c.o.Share)
 	}
 	now := c.o.Now()
-	result := e.share.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})
-	done := c.append(e, result.Records)
-	if e.share.Pristine() {
-		e.share = nil
+	result := g.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})
+	if g.Pristine() { // it was refused
+		c.unlock(e)
+		return result.Response
 	}
-	c.noteEmpty(e, now)
-	c.schedule(e)
-	e.mu.Unlock()
-	if err := done(); err != nil {
-		c.o.Logger.Error("write group", "group", r.GroupID, "error", err)
-		c.reload(e)
-		return refuse(codeCoordinatorNotAvailable)
+	e.classic, e.consumer, e.share = nil, nil, g
+	w, err := c.keep(e, result.Records)
+	e.noteEmpty(now)
+	c.unlock(e)
+	if w != nil {
+		err = w.wait()
+	}
+	if err != nil {
+		return refuse(codeOf(err), "")
 	}
 	return result.Response
 }
 
 // ShareMembers is the number of members of a share group; 0 if there is none.
 func (c *Coordinator) ShareMembers(group string) int {
-	e := c.lock(group, false)
+	e, _ := c.lock(group, false)
 	if e == nil {
 		return 0
 	}
-	defer e.mu.Unlock()
+	defer c.unlock(e)
 	if e.share == nil {
 		return 0
 	}
@@ -274,17 +271,22 @@ func (c *Coordinator) ShareMembers(group string) int {
 }
 
 // ForgetShare drops topics from what a share group has begun to consume: their
-// offsets are deleted.
+// offsets are deleted. It waits for the disk.
 func (c *Coordinator) ForgetShare(group string, topics ...[16]byte) error {
-	e := c.lock(group, false)
-	if e == nil {
+	e, code := c.lock(group, false)
+	switch {
+	case code != codeNone:
+		return fmt.Errorf("forget topics of %q: %w", group, errUnavailable)
+	case e == nil:
+		return nil
+	case e.share == nil:
+		c.unlock(e)
 		return nil
 	}
-	if e.share == nil {
-		e.mu.Unlock()
-		return nil
+	w, err := c.keep(e, e.share.Forget(topics...))
+	c.unlock(e)
+	if w != nil {
+		err = w.wait()
 	}
-	done := c.append(e, e.share.Forget(topics...))
-	e.mu.Unlock()
-	return done()
+	return err
 }

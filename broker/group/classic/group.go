@@ -46,7 +46,7 @@ const (
 	PreparingRebalance  = "PreparingRebalance"
 	CompletingRebalance = "CompletingRebalance"
 	Stable              = "Stable"
-	Dead                = "Dead"
+	Dead                = "Dead" // of a group that is not there
 )
 
 // The error codes that a group answers with.

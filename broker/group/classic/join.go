@@ -15,8 +15,6 @@ func (g *Group) Join(now time.Time, q *kmsg.JoinGroupRequest, c Client, t Ticket
 	switch {
 	case session < g.o.MinSessionTimeout || session > g.o.MaxSessionTimeout:
 		code = codeInvalidSessionTimeout
-	case g.state == Dead:
-		code = codeUnknownMemberID
 	case !g.admits(q):
 		code = codeGroupMaxSizeReached
 		if m := g.members[q.MemberID]; m != nil {

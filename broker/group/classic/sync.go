@@ -161,6 +161,3 @@ func (g *Group) leave(l kmsg.LeaveGroupRequestMember, r *Result) (code int16) {
 	}
 	return code
 }
-
-// Close ends an empty group.
-func (g *Group) Close(now time.Time) { g.become(Dead, now) }
