@@ -455,7 +455,7 @@ func TestDefaultsApplyAtCreation(t *testing.T) {
 	if d := r.queue("orders"); d.Settings.MaxDeliveries != 2 || len(d.Partitions) != 3 || d.Settings.Partitions != 3 {
 		t.Errorf("%+v", d.Settings)
 	}
-	if d := r.queue("later"); d.Settings.MaxDeliveries != 6 || len(d.Partitions) != 1 {
+	if d := r.queue("later"); d.Settings.MaxDeliveries != 5 || len(d.Partitions) != 1 {
 		t.Errorf("%+v", d.Settings)
 	}
 	r.close()

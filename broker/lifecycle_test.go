@@ -382,7 +382,7 @@ func TestAlter(t *testing.T) {
 	alter(nil, map[string]string{"max.deliveries": ""})
 	r.reopen()
 	d = r.queue("orders")
-	if len(d.Partitions) != 3 || d.Settings.MaxDeliveries != 6 || d.Settings.DeadLetter != "bin" {
+	if len(d.Partitions) != 3 || d.Settings.MaxDeliveries != 5 || d.Settings.DeadLetter != "bin" {
 		t.Errorf("after a restart: %+v", d.Settings)
 	}
 }

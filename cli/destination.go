@@ -62,7 +62,7 @@ const kindsHelp = "A queue gives each message to one of those who take from it. 
 
 // withoutEffect are the settings that are kept but that nothing acts on yet, by
 // the field of destination.Settings that nothing reads.
-var withoutEffect = map[string]string{"lock.timeout": "LockTimeout", "hold.groups": "HoldGroups"}
+var withoutEffect = map[string]string{"hold.groups": "HoldGroups"}
 
 // settingDoc is what a setting does.
 func settingDoc(s destination.SettingInfo) string {
