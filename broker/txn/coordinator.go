@@ -58,6 +58,9 @@ type Options struct {
 	// before, instead of CONCURRENT_TRANSACTIONS; default 100 ms, as Kafka's
 	// add.partitions.to.txn.retry.backoff.max.ms; negative: not at all.
 	Patience time.Duration
+	// FinishTimeout bounds how long EndTxn waits for the markers before it
+	// answers; default 5 s; negative: not at all, as Kafka.
+	FinishTimeout time.Duration
 
 	Now       func() time.Time                                    // default time.Now
 	AfterFunc func(d time.Duration, fn func()) (stop func() bool) // default time.AfterFunc
@@ -134,6 +137,7 @@ func Open(o Options) (*Coordinator, error) {
 	o.Expiration = cmp.Or(o.Expiration, 7*24*time.Hour)
 	o.MaxIDs = cmp.Or(o.MaxIDs, 1_000_000)
 	o.Patience = cmp.Or(o.Patience, 100*time.Millisecond)
+	o.FinishTimeout = cmp.Or(o.FinishTimeout, 5*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Find == nil {
 		o.Find = o.Log
@@ -225,6 +229,14 @@ func (c *Coordinator) open(ctx context.Context) error {
 // partition is where the records of a transactional id are.
 func (c *Coordinator) partition(id string) *destination.Partition {
 	return c.log.Partitions[partitionOf(id, len(c.log.Partitions))]
+}
+
+// change is closed when the machine is no longer busy. mu is held.
+func (t *transaction) change() <-chan struct{} {
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
+	return t.changed
 }
 
 // wake tells those who wait that the machine is no longer busy.
@@ -369,14 +381,11 @@ func (c *Coordinator) start(ctx context.Context, id string, request func(t *tran
 func (c *Coordinator) patiently(ctx context.Context, id string, request func(t *transaction, newID int64) answer) (*write, int16) {
 	var over chan struct{}
 	for {
-		var changed chan struct{}
+		var changed <-chan struct{}
 		w, code := c.start(ctx, id, func(t *transaction, newID int64) answer {
 			a := request(t, newID)
 			if a.code == codeConcurrentTransactions && t.busy() && c.o.Patience > 0 {
-				if t.changed == nil {
-					t.changed = make(chan struct{})
-				}
-				changed = t.changed
+				changed = t.change()
 			}
 			return a
 		})

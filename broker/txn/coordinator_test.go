@@ -454,14 +454,58 @@ func TestLateMarker(t *testing.T) {
 			}
 			return nil
 		}
-		r.end("x", 3, id, epoch, true)
+		var end sync.WaitGroup
+		end.Go(func() { r.end("x", 3, id, epoch, true) })
 		synctest.Wait()
 		want(t, "state", r.state("x"), "PrepareCommit")
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
+		end.Wait()
 		want(t, "state", r.state("x"), "CompleteCommit")
 		r.wantMarkers(p0, fmt.Sprintf("%d/%d true", id, epoch))
 		r.wantMarkers(p1, fmt.Sprintf("%d/%d true", id, epoch))
+	})
+}
+
+// TestEndIsFinished: whoever is told of the end finds the markers there.
+func TestEndIsFinished(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		id, epoch, _ := r.init("x")
+		for round := range 3 {
+			r.add("x", id, epoch, p0, p1)
+			r.addOffsets("x", id, epoch, "g")
+			_, next, code := r.end("x", 5, id, epoch, round != 1)
+			want(t, "end", code, 0)
+			want(t, "state", r.state("x"), []string{"CompleteCommit", "CompleteAbort", "CompleteCommit"}[round])
+			want(t, "markers of the group", len(r.group("g").markers(t)), round+1)
+			d, _ := r.dataLog(p1)
+			want(t, "markers", len(d.markers(t)), round+1)
+			epoch = next
+		}
+		// It does not wait for ever, nor for a client that has gone.
+		stuck := make(chan struct{})
+		r.groupEnd = func(string) error { <-stuck; return nil }
+		r.addOffsets("x", id, epoch, "g")
+		before := time.Now()
+		_, next, code := r.end("x", 5, id, epoch, true)
+		want(t, "end without markers", code, 0)
+		want(t, "time", time.Since(before), 5*time.Second)
+		want(t, "state", r.state("x"), "PrepareCommit")
+		close(stuck)
+		synctest.Wait()
+		want(t, "state", r.state("x"), "CompleteCommit")
+		stuck = make(chan struct{})
+		r.addOffsets("x", id, next, "g")
+		ctx, cancel := context.WithCancel(t.Context())
+		req := kmsg.NewPtrEndTxnRequest()
+		req.Version, req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = 5, "x", id, next, true
+		var end sync.WaitGroup
+		before = time.Now()
+		end.Go(func() { want(t, "end, given up", r.c.EndTxn(ctx, req).ErrorCode, 0) })
+		synctest.Wait()
+		cancel()
+		end.Wait()
+		want(t, "time", time.Since(before), 0)
+		close(stuck)
+		synctest.Wait()
 	})
 }
 

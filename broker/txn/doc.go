@@ -10,9 +10,9 @@
 // enters the transaction before the first batch is appended to it: by
 // AddPartitionsToTxn, or by [Coordinator.Admit] where the client leaves that
 // to the broker (transaction.version 2). EndTxn writes a prepare record; when
-// that is durable the outcome is decided and the client is answered. The end
-// markers follow, in every partition and for every group; when all of them are
-// durable a complete record says that nothing is left to do. After a crash a
+// that is durable the outcome is decided. The end markers follow, in every
+// partition and for every group; when all of them are durable a complete record
+// says that nothing is left to do, and the client is answered. After a crash a
 // prepared transaction is finished, and one that was open is aborted when its
 // time is over.
 //

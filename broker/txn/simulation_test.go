@@ -360,7 +360,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 // TestSimulation has many clients at once, some of which share a transactional
 // id, crashes at random, and checks after each recovery.
 func TestSimulation(t *testing.T) {
-	seeds := uint64(30)
+	seeds := uint64(15)
 	if testing.Short() {
 		seeds = 5
 	}
