@@ -34,11 +34,11 @@ const (
 
 // groupConfigs are all configs of groups.
 var groupConfigs = []configEntry{
-	{name: "consumer.heartbeat.interval.ms", fallback: "5000", kind: kmsg.ConfigTypeInt, readOnly: true},
+	{name: "consumer.heartbeat.interval.ms", fallback: "3000", kind: kmsg.ConfigTypeInt, readOnly: true},
 	{name: "consumer.session.timeout.ms", fallback: "45000", kind: kmsg.ConfigTypeInt, readOnly: true},
 	{name: shareReset, fallback: "latest", kind: kmsg.ConfigTypeString, doc: "Where a share group begins to consume a topic: latest or earliest."},
 	{name: shareLimit, fallback: "0", kind: kmsg.ConfigTypeInt, doc: "Deliveries after which a record goes to the topic's dead letter destination; 0 is what the topic's max.deliveries says."},
-	{name: "share.heartbeat.interval.ms", fallback: "5000", kind: kmsg.ConfigTypeInt, readOnly: true},
+	{name: "share.heartbeat.interval.ms", fallback: "3000", kind: kmsg.ConfigTypeInt, readOnly: true},
 	{name: shareIsolation, fallback: "read_committed", kind: kmsg.ConfigTypeString, doc: "Always read_committed."},
 	{name: shareLock, fallback: "30000", kind: kmsg.ConfigTypeInt, doc: "How long a member may keep a record."},
 	{name: "share.session.timeout.ms", fallback: "45000", kind: kmsg.ConfigTypeInt, readOnly: true},

@@ -165,7 +165,7 @@ func TestRevokeBeforeAssign(t *testing.T) {
 	b.beat("2", "m1", 1, owning(of(topicA, 0, 1)...))    // done: its epoch is the target's
 	b.beat("2 a:2,3", "m2", 2)                           //
 	b.state("Stable 2/2")                                //
-	if r := b.send(b.request("m2", 2)); r.HeartbeatIntervalMillis != 5000 {
+	if r := b.send(b.request("m2", 2)); r.HeartbeatIntervalMillis != 3000 {
 		t.Errorf("who waits for nothing is told %+v", r)
 	}
 	for id, want := range map[string]int32{"m1": 1, "m2": 2} {

@@ -53,7 +53,7 @@ func (o Options) withDefaults(maxSize int) Options {
 		}
 	}
 	orDefault(&o.SessionTimeout, 45*time.Second)
-	orDefault(&o.HeartbeatInterval, 5*time.Second)
+	orDefault(&o.HeartbeatInterval, 3*time.Second)
 	orDefault(&o.WaitingInterval, o.HeartbeatInterval/5)
 	orDefault(&o.RefreshInterval, time.Minute)
 	if o.MaxSize <= 0 {
