@@ -154,7 +154,7 @@ func TestRevokeBeforeAssign(t *testing.T) {
 	b.beat("1", "m1", 1, owning(of(topicA, 0, 1, 2, 3)...))
 	b.beat("2 nothing", "m2", 0, to("topic-a"))
 	b.state("Reconciling 2/2")
-	if r := b.send(b.request("m2", 2)); r.HeartbeatIntervalMillis != 1000 || r.Assignment != nil {
+	if r := b.send(b.request("m2", 2)); r.HeartbeatIntervalMillis != 600 || r.Assignment != nil {
 		t.Errorf("who waits is told %+v", r)
 	}
 	b.beat("1 a:0,1", "m1", 1)
