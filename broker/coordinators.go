@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/polylog-mq/polylog/broker/group"
 	"github.com/polylog-mq/polylog/broker/txn"
@@ -56,6 +58,12 @@ func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
 // Transactions coordinates Kafka's transactions.
 func (b *Broker) Transactions() *txn.Coordinator { return b.transactions }
+
+// ProducerExpiration is how long logs remember an idle producer, by default as
+// long as commitlog says.
+func (b *Broker) ProducerExpiration() time.Duration {
+	return cmp.Or(b.o.Log.ProducerExpiration, 24*time.Hour)
+}
 
 // own finds or makes a destination of the broker's own.
 func (b *Broker) own(name string, s destination.Settings) (*destination.Destination, error) {

@@ -111,7 +111,9 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 		Limits:   wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
 		Native:   server.Options{Heartbeat: c.duration("serve.heartbeat")},
 		Broker: broker.Options{
-			Log:             commitlog.Options{JournalFileBytes: c.size("serve.journal-file-size")},
+			Log: commitlog.Options{
+				JournalFileBytes: c.size("serve.journal-file-size"), ProducerExpiration: c.duration("serve.producer-id-expiration"),
+			},
 			Defaults:        map[string]string{"durability": c.text("serve.durability")},
 			NoAutoCreate:    !c.on("serve.auto-create"),
 			MaxDestinations: c.number("serve.max-destinations"),

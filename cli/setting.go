@@ -64,6 +64,7 @@ var settings = []*setting{
 	{name: "max-connections", section: sectionServe, kind: kindNumber, fallback: "10000", doc: "connections open at once; 0 is no limit"},
 	{name: "max-connections-per-address", section: sectionServe, kind: kindNumber, fallback: "4096", doc: "connections open at once from one address; 0 is no limit"},
 	{name: "max-destinations", section: sectionServe, kind: kindNumber, fallback: "100000", doc: "destinations, temporary ones included"},
+	{name: "producer-id-expiration", section: sectionServe, kind: kindDuration, fallback: "24h", doc: "how long a log remembers a producer that has fallen silent, to know what it sends twice (producer.id.expiration.ms)"},
 	{name: "heartbeat", section: sectionServe, kind: kindDuration, fallback: "10s", doc: "the broker is silent no longer than this; a peer that is silent for twice what it announced is taken for dead"},
 	{name: "drain-timeout", section: sectionServe, kind: kindDuration, fallback: "10s", doc: "how long clients have to finish when the broker stops"},
 	{name: "memory-limit", section: sectionServe, kind: kindMemory, fallback: "auto", doc: "what the garbage collector is told to stay below: a size, none, or auto for three quarters of the machine's or container's memory unless GOMEMLIMIT is set"},

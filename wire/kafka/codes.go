@@ -47,6 +47,7 @@ const (
 	codeUnknownLeaderEpoch        int16 = 75
 	codeThrottlingQuotaExceeded   int16 = 89
 	codeInvalidRecord             int16 = 87
+	codeTransactionAbortable      int16 = 120
 	codeRebootstrapRequired       int16 = 129
 	codeUnknownTopicID            int16 = 100
 	codeTransactionCoordFenced    int16 = 52

@@ -235,6 +235,7 @@ func (c *connection) brokerConfigs() []configEntry {
 		static("node.id", strconv.Itoa(int(o.NodeID)), kmsg.ConfigTypeInt),
 		static("num.partitions", defaults["partitions"], kmsg.ConfigTypeInt),
 		static("offsets.topic.num.partitions", "50", kmsg.ConfigTypeInt),
+		static("producer.id.expiration.ms", strconv.FormatInt(c.server.broker.ProducerExpiration().Milliseconds(), 10), kmsg.ConfigTypeInt),
 		static("socket.request.max.bytes", strconv.Itoa(o.MaxRequestBytes), kmsg.ConfigTypeInt),
 		static("transaction.state.log.num.partitions", "50", kmsg.ConfigTypeInt),
 	}

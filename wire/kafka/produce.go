@@ -193,6 +193,9 @@ func (c *connection) admit(r *kmsg.ProduceRequest, batches *[]toAppend) (a txn.A
 		}
 		code := codes[next]
 		next++
+		if code == codeInvalidTxnState && r.Version >= 11 {
+			code = codeTransactionAbortable // KIP-890
+		}
 		if code != codeNone {
 			refuse(b.answer, coded(code, ""))
 		}
