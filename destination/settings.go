@@ -51,6 +51,7 @@ type Settings struct {
 	DeleteRetentionMS    int64         // delete.retention.ms
 	MaxMessageBytes      int64         // max.message.bytes
 	TimestampType        string        // message.timestamp.type
+	TimestampAfterMax    int64         // message.timestamp.after.max.ms
 	CompressionType      string        // compression.type
 	MinInsyncReplicas    int           // min.insync.replicas
 	MaxDeliveries        int           // max.deliveries; 0 is no limit
@@ -152,6 +153,10 @@ var settings = [...]setting{
 	{
 		SettingInfo{"message.timestamp.type", "CreateTime|LogAppendTime", TimestampCreate, "Of what Kafka producers send: CreateTime keeps their timestamps, LogAppendTime sets the broker's."},
 		func(s *Settings) value { return wordValue{&s.TimestampType, "CreateTime|LogAppendTime"} },
+	},
+	{
+		SettingInfo{"message.timestamp.after.max.ms", "milliseconds", "3600000", "How far ahead of the broker's clock the timestamps of Kafka producers may be."},
+		func(s *Settings) value { return millisValue{&s.TimestampAfterMax, 0} },
 	},
 	{
 		SettingInfo{"compression.type", "producer|uncompressed|gzip|snappy|lz4|zstd", CompressionProducer, "Of what Kafka producers send: producer keeps it as it comes, the others compress it anew."},
@@ -263,10 +268,6 @@ func (s *Settings) Validate() error {
 	if s.RedeliveryMaxDelay > 0 && s.RedeliveryDelay > s.RedeliveryMaxDelay {
 		return fmt.Errorf("redelivery.delay=%s: %w: more than redelivery.max.delay=%s",
 			s.RedeliveryDelay, ErrSettingValue, s.RedeliveryMaxDelay)
-	}
-	if s.MaxMessageBytes > s.SegmentBytes {
-		return fmt.Errorf("max.message.bytes=%d: %w: more than segment.bytes=%d",
-			s.MaxMessageBytes, ErrSettingValue, s.SegmentBytes)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func TestSettingsTable(t *testing.T) {
 		}
 		seen[p] = true
 	}
-	if s.MaxDeliveries != 6 || s.PriorityWindow != 1024 || s.Partitions != 1 || s.Durability != DurabilityDisk {
+	if s.MaxDeliveries != 5 || s.PriorityWindow != 1024 || s.Partitions != 1 || s.Durability != DurabilityDisk {
 		t.Errorf("defaults: %+v", s)
 	}
 }

@@ -254,7 +254,8 @@ func deleteBelow(p *destination.Partition, offset int64) int16 {
 func (c *connection) describeLogDirs(_ context.Context, r *kmsg.DescribeLogDirsRequest) *kmsg.DescribeLogDirsResponse {
 	response := r.ResponseKind().(*kmsg.DescribeLogDirsResponse)
 	dir := kmsg.NewDescribeLogDirsResponseDir()
-	dir.Dir, dir.TotalBytes, dir.UsableBytes = c.server.broker.Dir(), -1, -1
+	dir.Dir = c.server.broker.Dir()
+	dir.TotalBytes, dir.UsableBytes = c.server.broker.Volume()
 	asked := map[string][]int32{}
 	for _, t := range r.Topics {
 		asked[t.Topic] = append(asked[t.Topic], t.Partitions...)

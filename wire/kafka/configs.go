@@ -51,7 +51,6 @@ var fixed = []struct {
 	{"local.retention.bytes", "-2", kmsg.ConfigTypeLong},
 	{"local.retention.ms", "-2", kmsg.ConfigTypeLong},
 	{"max.compaction.lag.ms", "9223372036854775807", kmsg.ConfigTypeLong},
-	{"message.timestamp.after.max.ms", "9223372036854775807", kmsg.ConfigTypeLong},
 	{"message.timestamp.before.max.ms", "9223372036854775807", kmsg.ConfigTypeLong},
 	{"min.cleanable.dirty.ratio", "0.5", kmsg.ConfigTypeDouble},
 	{"preallocate", "true", kmsg.ConfigTypeBoolean},

@@ -155,7 +155,7 @@ func (c *connection) check(r *kmsg.ProduceRequest, d *destination.Destination, f
 	if r.Acks == -1 && d.Settings.MinInsyncReplicas > 1 {
 		return toAppend{}, coded(codeNotEnoughReplicas, "")
 	}
-	b, err := checkBatch(from.Records, d)
+	b, err := checkBatch(from.Records, d, c.server.options.Now())
 	if err == nil {
 		b, err = asSettings(b, &d.Settings, c.server.options.Now)
 	}
@@ -220,7 +220,7 @@ func (c *connection) produceTo(r *kmsg.ProduceRequest, t *kmsg.ProduceRequestTop
 }
 
 // checkBatch is what Kafka's LogValidator asks of a batch from a client.
-func checkBatch(records []byte, d *destination.Destination) (record.Batch, error) {
+func checkBatch(records []byte, d *destination.Destination, now time.Time) (record.Batch, error) {
 	if len(records) == 0 {
 		return nil, &badRecord{-1, "there is no record batch"}
 	}
@@ -242,6 +242,9 @@ func checkBatch(records []byte, d *destination.Destination) (record.Batch, error
 			return nil, err
 		}
 		return nil, &badRecord{-1, err.Error()}
+	}
+	if ahead := b.MaxTimestamp() - now.UnixMilli(); d.Settings.TimestampType == destination.TimestampCreate && ahead > d.Settings.TimestampAfterMax {
+		return nil, coded(codeInvalidTimestamp, fmt.Sprintf("a timestamp %d ms ahead of the broker's clock, message.timestamp.after.max.ms is %d", ahead, d.Settings.TimestampAfterMax))
 	}
 	if compacted(d) {
 		if err := needKeys(b); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // Transactions are package txn's: InitProducerId 0–5, AddPartitionsToTxn 0–5,
 // AddOffsetsToTxn 0–4, EndTxn 0–5, DescribeTransactions 0, ListTransactions
-// 0–2. TxnOffsetCommit 0–5 is the group's, once the transaction has admitted
+// 0–2; markers.go has WriteTxnMarkers. TxnOffsetCommit 0–5 is the group's, once the transaction has admitted
 // it.
 
 // transacted makes a handler of one of the transaction coordinator's methods.
@@ -29,6 +29,7 @@ var txnHandlers = map[int16]handler{
 	int16(kmsg.DescribeTransactions): transacted(0, 0, (*txn.Coordinator).DescribeTransactions),
 	int16(kmsg.ListTransactions):     transacted(0, 2, (*txn.Coordinator).ListTransactions),
 	int16(kmsg.TxnOffsetCommit):      answering(0, 5, (*connection).txnOffsetCommit),
+	int16(kmsg.WriteTxnMarkers):      answering(1, 2, (*connection).writeTxnMarkers),
 }
 
 func (c *connection) txnOffsetCommit(ctx context.Context, r *kmsg.TxnOffsetCommitRequest) *kmsg.TxnOffsetCommitResponse {
