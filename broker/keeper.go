@@ -137,11 +137,17 @@ func retention(s *destination.Settings, floor int64) commitlog.Retention {
 // partition: the smallest of its holders, and math.MaxInt64 if it has none.
 // The holders are the durable and the open subscriptions, and the queue's own
 // cursor. A queue has that from the beginning: what nobody has taken yet waits
-// for whoever comes. On a topic or a log it is there from the first take.
+// for whoever comes. On a topic or a log it is there from the first take. With
+// hold.groups the consumer groups that have committed an offset are holders, too.
 func (b *Broker) floor(d *destination.Destination, partition int) int64 {
 	floor := b.queueFloor(d, partition)
 	if f, ok := b.topics.Floor(d.ID, partition); ok {
 		floor = min(floor, f)
+	}
+	if d.Settings.HoldGroups {
+		if f, ok := b.groups.Floor(record.TopicName(d.Name), int32(partition)); ok {
+			floor = min(floor, f)
+		}
 	}
 	return floor
 }

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/polylog-mq/polylog/broker/group"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/destination/record"
@@ -68,6 +71,30 @@ func (k *reader) acknowledgeTo(n int) {
 	k.r.t.Helper()
 	k.next(n)
 	k.acknowledge()
+}
+
+// With hold.groups a consumer group keeps what it has not committed past.
+func TestRetentionOfGroups(t *testing.T) {
+	r := newRig(t)
+	held := r.create("held", destination.KindLog, small("retention.ms=1h", "hold.groups=true"))
+	free := r.create("free", destination.KindLog, small("retention.ms=1h"))
+	for _, d := range []*destination.Destination{held, free} {
+		r.fill(d, 40)
+		q := kmsg.NewPtrOffsetCommitRequest()
+		q.Version, q.Group, q.Generation = 8, "readers", -1
+		q.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: d.Name, Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 20}}}}
+		if a := r.b.Groups().OffsetCommit(ctx, group.Client{}, q); a.Topics[0].Partitions[0].ErrorCode != 0 {
+			t.Fatalf("commit: %+v", a)
+		}
+	}
+	r.pass(2 * time.Hour)
+	r.round()
+	if s := start(held); s == 0 || s > 20 {
+		t.Errorf("held starts at %d, and its group has committed 20", s)
+	}
+	if s := start(free); s <= 20 {
+		t.Errorf("free starts at %d, and nothing holds it", s)
+	}
 }
 
 // A queue keeps what nobody has taken, however old, unless its limits are hard.

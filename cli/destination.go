@@ -60,18 +60,6 @@ const kindsHelp = "A queue gives each message to one of those who take from it. 
 	"once: it is created so on purpose, or by a Kafka client. A first use makes a queue\n" +
 	"or a topic. With the setting views=any these two may be used as a log is."
 
-// withoutEffect are the settings that are kept but that nothing acts on yet, by
-// the field of destination.Settings that nothing reads.
-var withoutEffect = map[string]string{"hold.groups": "HoldGroups"}
-
-// settingDoc is what a setting does.
-func settingDoc(s destination.SettingInfo) string {
-	if withoutEffect[s.Name] != "" {
-		return s.Doc + " Without effect in this version."
-	}
-	return s.Doc
-}
-
 // settingsHelp lists the settings in a command's help.
 func settingsHelp() string {
 	width := 0
@@ -81,7 +69,7 @@ func settingsHelp() string {
 	var b strings.Builder
 	b.WriteString("Settings:\n")
 	for _, s := range destination.SettingNames() {
-		fmt.Fprintf(&b, "   %-*s  %s", width, s.Name, settingDoc(s))
+		fmt.Fprintf(&b, "   %-*s  %s", width, s.Name, s.Doc)
 		if s.Default != "" {
 			fmt.Fprintf(&b, " (default %s)", s.Default)
 		}
@@ -264,7 +252,7 @@ func (r *run) describeSettings(values map[string]string) error {
 	var lines []line
 	for _, s := range destination.SettingNames() {
 		if value, ok := values[s.Name]; ok {
-			lines = append(lines, line{s.Name, value, s.Default, settingDoc(s)})
+			lines = append(lines, line{s.Name, value, s.Default, s.Doc})
 			delete(values, s.Name)
 		}
 	}

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,26 +31,6 @@ func TestDocuments(t *testing.T) {
 			continue
 		}
 		golden(t, path, written+generatedMark+generate())
-	}
-}
-
-// What is said to be without effect has none: no package but destination knows
-// its field.
-func TestWithoutEffect(t *testing.T) {
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		for name, field := range withoutEffect {
-			if strings.Contains(string(text), "."+field) && filepath.Base(path) != "settings.go" {
-				t.Errorf("%s reads %s: take %s out of withoutEffect and run go test ./cli -rewrite", path, field, name)
-			}
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -143,7 +121,7 @@ func settingReference() string {
 	}
 	b.WriteString("\n## Destinations\n\nSet with `polylog destination create` and `alter`, as `--set NAME=VALUE`.\n\n| setting | default | |\n|---|---|---|\n")
 	for _, s := range destination.SettingNames() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, code(s.Default), settingDoc(s))
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, code(s.Default), s.Doc)
 	}
 	b.WriteString("\n## A file of all defaults\n\n`polylog config print --default` prints this:\n\n```toml\n" + defaultFile() + "```\n")
 	return b.String()
