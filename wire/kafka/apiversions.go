@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -9,9 +10,18 @@ import (
 // ApiVersions 0–5. A version that is not served is answered in version 0 with
 // code 35 (KIP-511), which connection.handle does. Version 3 says who the
 // client is, version 5 whom it believes to talk to, and is told to ask anew if
-// that is somebody else (KIP-1242). The finalized features say which protocols clients may use:
-// transaction.version 2 is KIP-890, group.version 1 is KIP-848, share.version 1
-// is KIP-932.
+// that is somebody else (KIP-1242). The finalized features say which protocols
+// clients may use: transaction.version 2 is KIP-890, group.version 1 is KIP-848,
+// share.version 1 is KIP-932.
+//
+// librdkafka does not compress unless it is offered Produce 0 (KAFKA-18659),
+// whatever its user has named the client. So Produce 0–2 are offered, and refused
+// with UNSUPPORTED_VERSION when they come, but not to clients who are known to
+// need no such thing: an old version that they are set to fails at once there.
+
+// withoutOldProduce are the clients, by client.software.name, that are offered
+// Produce from 3 on.
+var withoutOldProduce = []string{"apache-kafka-java", "kgo"}
 
 // features are finalized at level, and nothing else is supported.
 var features = []struct {
@@ -41,6 +51,9 @@ func (c *connection) apiVersions(_ context.Context, r *kmsg.ApiVersionsRequest) 
 	}
 	c.software = r.ClientSoftwareName + " " + r.ClientSoftwareVersion
 	response.ApiKeys = advertised()
+	if slices.Contains(withoutOldProduce, r.ClientSoftwareName) {
+		response.ApiKeys[0].MinVersion = 3 // Produce is the first by key
+	}
 	response.FinalizedFeaturesEpoch = 1
 	for _, f := range features {
 		s := kmsg.NewApiVersionsResponseSupportedFeature()

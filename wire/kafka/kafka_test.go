@@ -205,6 +205,12 @@ func TestAdvertised(t *testing.T) {
 		}
 		t.Errorf("ApiVersions says (%v; REWRITE=1 writes the file)\n%s", err, b.String())
 	}
+	for _, name := range withoutOldProduce {
+		response := ask[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{ClientSoftwareName: name, ClientSoftwareVersion: "1"}, 3)
+		if k := response.ApiKeys[0]; k.ApiKey != int16(kmsg.Produce) || k.MinVersion != 3 {
+			t.Errorf("%s is offered %+v", name, k)
+		}
+	}
 }
 
 // TestApiVersionsTooNew shows that a version from the future is answered in
