@@ -5,7 +5,7 @@ FUZZTIME  ?= 60s
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers bench-kafka interop fuzz clean
+.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz clean
 
 build: $(BIN) ## the program
 
@@ -22,10 +22,15 @@ registration: ## the user-registration example: one after the other, in parallel
 fast: ## the tests that need nothing but Go, under three minutes
 	$(GO) test -timeout 3m $(PACKAGES)
 
-test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tests, the demo
+test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tests, the demo, others' clients
 	./test/install
 	$(MAKE) build lint fast demo registration
 	./test/faults quick
+	./test/fuzz 60s FuzzRequests
+	./interop/run quick -polylog $(CURDIR)/$(BIN)
+	./interop/java/run quick
+	cd interop && $(GO) run ./soak transactions -polylog ../$(BIN) -duration 60s
+	cd interop && $(GO) run ./soak rebalance -polylog ../$(BIN) -duration 20s
 
 lint: ## formatting, vet and staticcheck
 	@test -z "$$($(TOOL) gofumpt -l . | tee /dev/stderr)"
@@ -60,11 +65,19 @@ bench-peers: build ## the same against NATS JetStream, RabbitMQ, ActiveMQ and Re
 bench-kafka: build ## Kafka's protocol, against a real Kafka broker (Java, Maven, librdkafka-dev)
 	cd bench && $(GO) run . kafka -polylog ../$(BIN)
 
-interop: ## Kafka clients that others wrote, against the tree (Debian, root: installs what it needs)
-	./interop/run full
+interop: build ## Kafka clients that others wrote, at length (Debian, root: installs what it needs)
+	./test/install
+	./interop/run full -polylog $(CURDIR)/$(BIN)
+	./interop/java/run full
 
-fuzz: ## every fuzz target for FUZZTIME
+soak: build ## 100 kills under Kafka's transactions, three storms of rebalancing; goes on where it was
+	mkdir -p interop/results
+	cd interop && $(GO) run ./soak transactions -polylog ../$(BIN) -dir results/soak-transactions
+	cd interop && $(GO) run ./soak rebalance -polylog ../$(BIN) -dir results/soak-rebalance
+
+fuzz: ## every fuzz target for FUZZTIME, and Kafka's requests for ten minutes
 	./test/fuzz $(FUZZTIME)
+	./test/fuzz 10m FuzzRequests
 
 clean:
 	rm -rf bin
