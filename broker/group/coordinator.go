@@ -298,7 +298,7 @@ func (c *Coordinator) expire(e *entry) {
 	case e.classic != nil:
 		c.settle(e, e.classic.Expire(now))
 	case e.consumer != nil:
-		c.keep(e, e.consumer.Expire(now).Records)
+		c.keepConsumer(e, now, e.consumer.Expire(now).Records)
 	case e.share != nil:
 		c.keep(e, e.share.Expire(now).Records)
 	}

@@ -596,8 +596,10 @@ func TestKinds(t *testing.T) {
 		if a := r.consume("g", "k", k.MemberEpoch); a.ErrorCode != 0 {
 			t.Errorf("after a crash: %+v", a)
 		}
-		if a := r.c.JoinGroup(ctx, r.cl, r.joinRequest("g", "", time.Minute)); a.ErrorCode != codeInconsistentGroupProtocol {
-			t.Errorf("classic into KIP-848: %+v", a)
+		connect := r.joinRequest("g", "", time.Minute)
+		connect.ProtocolType = "connect"
+		if a := r.c.JoinGroup(ctx, r.cl, connect); a.ErrorCode != codeInconsistentGroupProtocol {
+			t.Errorf("Connect into KIP-848: %+v", a)
 		}
 		if d := r.describe(6, "g"); d.ErrorCode != codeGroupIDNotFound || *d.ErrorMessage != "Group g is not a classic group." {
 			t.Errorf("described as classic: %+v", d)

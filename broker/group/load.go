@@ -89,6 +89,10 @@ func (c *Coordinator) reload(e *entry) error {
 		return err
 	}
 	c.loaded(fresh)
+	for t, to := range e.waiting { // of the machine that there was
+		delete(e.waiting, t)
+		to <- nil // the channels have room
+	}
 	e.classic, e.consumer, e.share, e.emptyAt, e.failed = fresh.classic, fresh.consumer, fresh.share, fresh.emptyAt, false
 	return nil
 }

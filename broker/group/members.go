@@ -50,6 +50,9 @@ func (c *Coordinator) JoinGroup(ctx context.Context, cl Client, r *kmsg.JoinGrou
 		}
 		return classic.RefuseJoin(r, code, r.MemberID)
 	}
+	if e.consumer != nil && e.consumer.Size() > 0 {
+		return c.joinConsumer(e, cl, r)
+	}
 	if code := c.classicOf(e); code != codeNone {
 		c.unlock(e)
 		return classic.RefuseJoin(r, code, r.MemberID)
@@ -71,6 +74,10 @@ func (c *Coordinator) SyncGroup(ctx context.Context, _ Client, r *kmsg.SyncGroup
 		return classic.RefuseSync(r, codeInvalidGroupID)
 	}
 	e, code := c.lock(r.Group, false)
+	if e != nil && e.consumer != nil {
+		defer c.unlock(e)
+		return syncConsumer(r, e.consumer.Sync(c.o.Now(), topics{c}, r))
+	}
 	if e == nil || e.classic == nil {
 		if e != nil {
 			c.unlock(e)
@@ -103,6 +110,8 @@ func (c *Coordinator) Heartbeat(_ context.Context, _ Client, r *kmsg.HeartbeatRe
 	switch {
 	case code != codeNone:
 		a.ErrorCode = code
+	case e != nil && e.consumer != nil:
+		a.ErrorCode = e.consumer.ClassicHeartbeat(c.o.Now(), topics{c}, r)
 	case e == nil || e.classic == nil:
 		a.ErrorCode = codeUnknownMemberID
 	default:
@@ -129,6 +138,8 @@ func (c *Coordinator) LeaveGroup(_ context.Context, _ Client, r *kmsg.LeaveGroup
 		return a
 	case e == nil:
 		a.Members = leftNobody(members)
+	case e.consumer != nil:
+		a.Members, a.ErrorCode = c.leaveConsumer(e, members)
 	case e.classic == nil:
 		c.unlock(e)
 		a.Members = leftNobody(members)
@@ -145,7 +156,7 @@ func (c *Coordinator) LeaveGroup(_ context.Context, _ Client, r *kmsg.LeaveGroup
 			}
 		}
 	}
-	if r.Version < 3 {
+	if r.Version < 3 && a.ErrorCode == codeNone {
 		a.ErrorCode = a.Members[0].ErrorCode
 	}
 	return a
@@ -180,28 +191,24 @@ func (c *Coordinator) ConsumerGroupHeartbeat(_ context.Context, cl Client, r *km
 		return refuse(code, "")
 	case e == nil:
 		return refuse(codeGroupIDNotFound, notThatKind(r.Group, nil, "consumer"))
-	case e.consumer == nil && (r.MemberEpoch != 0 || e.share != nil || e.classic != nil && e.classic.State() != classic.Empty):
+	}
+	now := c.o.Now()
+	g, records, ok := c.consumerOf(e, now)
+	if !ok || e.consumer == nil && r.MemberEpoch != 0 {
 		defer c.unlock(e)
 		return refuse(codeGroupIDNotFound, notThatKind(r.Group, e, "consumer"))
 	}
-	g := e.consumer
-	if g == nil {
-		g = consumer.New(e.id, c.o.Consumer)
-	}
-	now := c.o.Now()
 	result := g.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})
-	if g.Pristine() { // it was refused
+	if e.consumer == nil && result.Response.ErrorCode != codeNone { // and it stays what it was
 		c.unlock(e)
 		return result.Response
 	}
-	records := result.Records
-	if e.classic != nil { // an empty group may change its protocol
-		records = append(e.tombstones(), records...)
+	if e.classic != nil {
+		c.settle(e, e.classic.Dissolve())
 		e.classic = nil
 	}
 	e.consumer = g
-	w, err := c.keep(e, records)
-	e.noteEmpty(now)
+	w, err := c.keepConsumer(e, now, append(records, result.Records...))
 	c.unlock(e)
 	if w != nil {
 		err = w.wait()

@@ -124,6 +124,7 @@ type member struct {
 	session, rebalance time.Duration
 	protocols          []kmsg.JoinGroupRequestProtocol // in order of preference, each name once
 	assignment         []byte
+	last               []byte // what it was last assigned, and may have until it is assigned anew
 	heard              time.Time
 	order              int // its turn among the members
 	isNew              bool

@@ -866,9 +866,20 @@ func TestRestore(t *testing.T) {
 	// Kafka's first version knows neither rebalance timeouts nor when.
 	v = kmsg.GroupMetadataValue{Version: 0, ProtocolType: "consumer", Generation: 5, Protocol: v.Protocol}
 	v.Members = []kmsg.GroupMetadataValueMember{{MemberID: "m", SessionTimeoutMillis: 10_000, Subscription: []byte("s"), Assignment: []byte("a")}}
+	leader := "m"
+	v.Leader = &leader
 	r.g.Restore(&v, r.now)
 	if r.state(Stable); r.g.rebalanceTimeout() != 10*time.Second || !r.g.ChangedAt().Equal(r.now) {
 		t.Errorf("an old record is restored as %+v", r.g)
+	}
+
+	// Members that nobody leads come from another protocol: they join again.
+	v.Leader = nil
+	r.g.Restore(&v, r.now)
+	r.state(PreparingRebalance)
+	r.beats(codeRebalanceInProgress, "m", 5)
+	if all := r.g.Members(); len(all) != 1 || string(all[0].Assignment) != "a" {
+		t.Errorf("members: %+v", all)
 	}
 }
 

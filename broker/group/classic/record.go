@@ -32,7 +32,8 @@ func (g *Group) Record() kmsg.GroupMetadataValue {
 }
 
 // Restore makes the group what a record says; members get a whole session
-// timeout from now to be heard of.
+// timeout from now to be heard of. Where there are members but no leader, as
+// after a change of the protocol, they have to join again.
 func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 	*g = *New(g.id, g.o)
 	g.protocolType, g.generation, g.changedAt = v.ProtocolType, v.Generation, now
@@ -51,6 +52,7 @@ func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 			protocols:  []kmsg.JoinGroupRequestProtocol{{Name: g.protocol, Metadata: slices.Clone(x.Subscription)}},
 			assignment: slices.Clone(x.Assignment), order: g.joins, synced: true,
 		}
+		m.last = m.assignment
 		if v.Version == 0 || m.rebalance == 0 {
 			m.rebalance = m.session
 		}
@@ -64,8 +66,12 @@ func (g *Group) Restore(v *kmsg.GroupMetadataValue, now time.Time) {
 	if len(g.members) > 0 {
 		g.state = Stable
 	}
-	if v.Leader != nil && g.members[*v.Leader] != nil {
+	switch {
+	case v.Leader != nil && g.members[*v.Leader] != nil:
 		g.leader = *v.Leader
+	case len(g.members) > 0:
+		// It comes from another protocol, and nobody has assigned its partitions.
+		g.prepare(now, &Result{}) // nobody waits for an answer
 	}
 }
 

@@ -51,6 +51,9 @@ func (g *Group) assign(now time.Time, q *kmsg.SyncGroupRequest, r *Result) {
 			m.assignment = append([]byte{}, a.MemberAssignment...)
 		}
 	}
+	for _, m := range g.members {
+		m.last = m.assignment
+	}
 	g.become(Stable, now)
 	g.stableSynced()
 	r.Changed = true

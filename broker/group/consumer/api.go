@@ -42,6 +42,9 @@ type Options struct {
 	// others have yet to release, so that they get them soon: a fifth of
 	// HeartbeatInterval.
 	WaitingInterval time.Duration
+	// MinClassicSession and MaxClassicSession bound the session timeouts that
+	// members of the classic protocol ask for: 6 s and 30 min.
+	MinClassicSession, MaxClassicSession time.Duration
 	// MaxSize bounds the members; more get GROUP_MAX_SIZE_REACHED: 10,000 in
 	// a consumer group, 200 in a share group, as in Kafka.
 	MaxSize int

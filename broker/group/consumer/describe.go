@@ -18,7 +18,9 @@ func (g *Group) Describe(topics Topics) kmsg.ConsumerGroupDescribeResponseGroup 
 		dm.SubscribedTopics, dm.SubscribedTopicRegex = m.topics, nullable(m.regex)
 		dm.Assignment.TopicPartitions = described(sorted(m.assigned), topics)
 		dm.TargetAssignment.TopicPartitions = described(m.target, topics)
-		dm.MemberType = 1 // of the consumer protocol
+		if dm.MemberType = 1; m.classic != nil { // 1: of the consumer protocol
+			dm.MemberType = 0
+		}
 		d.Members = append(d.Members, dm)
 	}
 	return d

@@ -4,16 +4,21 @@ import "fmt"
 
 // The error codes of Kafka's protocol that machines answer.
 const (
-	unknownMemberID          int16 = 25
-	unsupportedVersion       int16 = 35
-	invalidRequest           int16 = 42
-	groupMaxSizeReached      int16 = 81
-	fencedInstanceID         int16 = 82
-	fencedMemberEpoch        int16 = 110
-	unreleasedInstanceID     int16 = 111
-	unsupportedAssignor      int16 = 112
-	staleMemberEpoch         int16 = 113
-	invalidRegularExpression int16 = 128
+	illegalGeneration         int16 = 22
+	inconsistentGroupProtocol int16 = 23
+	unknownMemberID           int16 = 25
+	invalidSessionTimeout     int16 = 26
+	rebalanceInProgress       int16 = 27
+	unsupportedVersion        int16 = 35
+	invalidRequest            int16 = 42
+	memberIDRequired          int16 = 79
+	groupMaxSizeReached       int16 = 81
+	fencedInstanceID          int16 = 82
+	fencedMemberEpoch         int16 = 110
+	unreleasedInstanceID      int16 = 111
+	unsupportedAssignor       int16 = 112
+	staleMemberEpoch          int16 = 113
+	invalidRegularExpression  int16 = 128
 )
 
 // refusal is why a request is refused; nothing was changed by it.

@@ -122,6 +122,10 @@ func (g *Group) CheckCommit(c Commit, partitions []Partition) int16 {
 	switch {
 	case m == nil:
 		return unknownMemberID
+	case m.classic != nil && c.Epoch != m.epoch:
+		return illegalGeneration
+	case m.classic != nil:
+		return 0
 	case !c.Transactional && c.Version < 9:
 		return unsupportedVersion
 	case c.Epoch == m.epoch:

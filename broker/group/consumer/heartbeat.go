@@ -91,33 +91,10 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 	if before.id == "" {
 		before.id = g.o.NewMemberID()
 	}
-	// A successor takes over the target of its predecessor, and needs no new
-	// one, unless it was a member on its own account.
-	joined := m == nil && (replaced == nil || replaced.id != before.id && g.members[before.id] != nil)
-	elects := m == nil || said.assignor != before.assignor
-	preferred := ""
-	if elects {
-		preferred = g.preferredAssignor()
-	}
-	added := g.addRegex(now, said.regex, compiled, topics)
-	if m == nil || !said.equal(before.memberValue) {
-		g.write(typeMember, before.id, said)
-	}
-	if m = g.members[before.id]; replaced != nil && replaced != m {
-		g.replace(replaced, m)
-	}
-	subscriptionChanged := !slices.Equal(said.topics, before.topics) || said.regex != before.regex
-	elected := elects && g.preferredAssignor() != preferred
-	g.look(now, topics, joined || subscriptionChanged || added || elected)
-	if g.targetEpoch < g.epoch {
-		g.retarget(topics, assignors[g.preferredAssignor()])
-	}
-
 	owned := before.assigned
-	if step := g.reconcile(m, topics, ownedBy(r), subscriptionChanged); !step.equal(m.currentValue) {
-		g.write(typeCurrent, m.id, step)
-	}
-	g.schedule(now, m, before.currentValue)
+	m = g.enter(now, topics, entrance{
+		member: m, replaced: replaced, before: before, said: said, compiled: compiled, owned: ownedBy(r),
+	})
 
 	response.MemberID, response.MemberEpoch = &m.id, m.epoch
 	response.HeartbeatIntervalMillis = int32(g.o.HeartbeatInterval.Milliseconds())
@@ -133,6 +110,47 @@ func (g *Group) stay(now time.Time, topics Topics, r *kmsg.ConsumerGroupHeartbea
 	return nil
 }
 
+// entrance is a request of who is a member, or becomes one.
+type entrance struct {
+	member, replaced *member        // whose it is, and whose place it takes; nil for nobody
+	before           member         // as it was; of a new one only the id, and what its predecessor said
+	said             memberValue    // what it says of itself now
+	compiled         *regexp.Regexp // of said.regex, if that is not known yet
+	owned            map[Partition]bool
+}
+
+// enter takes over what a member says, and takes the group and the member as far
+// to the target as they can go now.
+func (g *Group) enter(now time.Time, topics Topics, e entrance) *member {
+	m, replaced, before, said := e.member, e.replaced, &e.before, e.said
+	// A successor takes over the target of its predecessor, and needs no new
+	// one, unless it was a member on its own account.
+	joined := m == nil && (replaced == nil || replaced.id != before.id && g.members[before.id] != nil)
+	elects := m == nil || said.assignor != before.assignor
+	preferred := ""
+	if elects {
+		preferred = g.preferredAssignor()
+	}
+	added := g.addRegex(now, said.regex, e.compiled, topics)
+	if m == nil || !said.equal(before.memberValue) {
+		g.write(typeMember, before.id, said)
+	}
+	if m = g.members[before.id]; replaced != nil && replaced != m {
+		g.replace(replaced, m)
+	}
+	subscriptionChanged := !slices.Equal(said.topics, before.topics) || said.regex != before.regex
+	elected := elects && g.preferredAssignor() != preferred
+	g.look(now, topics, joined || subscriptionChanged || added || elected)
+	if g.targetEpoch < g.epoch {
+		g.retarget(topics, assignors[g.preferredAssignor()])
+	}
+	if step := g.reconcile(m, topics, e.owned, subscriptionChanged); !step.equal(m.currentValue) {
+		g.write(typeCurrent, m.id, step)
+	}
+	g.schedule(now, m, before.currentValue)
+	return m
+}
+
 // find is the member that a request is of, or nil for a new one. It may replace
 // a static one that has left for a while.
 func (g *Group) find(r *kmsg.ConsumerGroupHeartbeatRequest) (m, replaced *member, _ *refusal) {
@@ -141,7 +159,7 @@ func (g *Group) find(r *kmsg.ConsumerGroupHeartbeatRequest) (m, replaced *member
 	if r.InstanceID != nil {
 		static := g.members[g.instances[*r.InstanceID]]
 		switch {
-		case joins && static != nil && static.epoch == epochLeaveStatic:
+		case joins && static != nil && (static.epoch == epochLeaveStatic || static.classic != nil && static != m):
 			return nil, static, nil
 		case joins && static != nil && static != m:
 			return nil, nil, refuse(unreleasedInstanceID,
@@ -155,6 +173,8 @@ func (g *Group) find(r *kmsg.ConsumerGroupHeartbeatRequest) (m, replaced *member
 		}
 	}
 	switch {
+	case m != nil && m.classic != nil && !joins:
+		return nil, nil, refuse(unknownMemberID, "Member %s uses the classic protocol.", m.id)
 	case m != nil:
 		return m, nil, checkEpoch(m, r)
 	case !joins:
@@ -224,7 +244,7 @@ func (v memberValue) updated(r *kmsg.ConsumerGroupHeartbeatRequest, client Clien
 	set(&v.rack, r.RackID)
 	set(&v.regex, r.SubscribedTopicRegex)
 	set(&v.assignor, r.ServerAssignor)
-	v.clientID, v.clientHost = client.ID, client.Host
+	v.clientID, v.clientHost, v.classic = client.ID, client.Host, nil
 	if r.RebalanceTimeoutMillis != -1 {
 		v.rebalanceTimeoutMillis = r.RebalanceTimeoutMillis
 	}
@@ -272,8 +292,10 @@ func (r *roster) look(now time.Time, topics Topics, bump bool) {
 
 // schedule moves a member's deadlines on.
 func (g *Group) schedule(now time.Time, m *member, before currentValue) {
-	m.session = now.Add(g.o.SessionTimeout)
+	m.session = now.Add(g.sessionOf(m))
 	switch {
+	case m.classic != nil:
+		m.rebalance = now.Add(m.rebalanceTimeout()) // until SyncGroup
 	case m.state != unrevoked:
 		m.rebalance = time.Time{}
 	case m.rebalance.IsZero() || !m.currentValue.equal(before):

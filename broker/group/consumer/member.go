@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"time"
@@ -34,7 +35,16 @@ func (m *member) holds(p Partition) (epoch int32, ok bool) {
 func (v memberValue) equal(o memberValue) bool {
 	return v.instance == o.instance && v.rack == o.rack && v.clientID == o.clientID && v.clientHost == o.clientHost &&
 		slices.Equal(v.topics, o.topics) && v.regex == o.regex &&
-		v.rebalanceTimeoutMillis == o.rebalanceTimeoutMillis && v.assignor == o.assignor
+		v.rebalanceTimeoutMillis == o.rebalanceTimeoutMillis && v.assignor == o.assignor && v.classic.equal(o.classic)
+}
+
+func (v *classicValue) equal(o *classicValue) bool {
+	if v == nil || o == nil {
+		return v == o
+	}
+	return v.sessionMillis == o.sessionMillis && slices.EqualFunc(v.protocols, o.protocols, func(a, b classicProtocol) bool {
+		return a.name == b.name && bytes.Equal(a.metadata, b.metadata)
+	})
 }
 
 func (v currentValue) equal(o currentValue) bool {

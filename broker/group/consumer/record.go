@@ -103,6 +103,18 @@ type memberValue struct {
 	regex                  string
 	rebalanceTimeoutMillis int32
 	assignor               string
+	classic                *classicValue // nil, unless it uses the classic protocol; never changed
+}
+
+// classicValue is what JoinGroup says besides.
+type classicValue struct {
+	sessionMillis int32
+	protocols     []classicProtocol // one or more, in order of preference, each name once
+}
+
+type classicProtocol struct {
+	name     string
+	metadata []byte
 }
 
 // targetValue is the epoch for which the target assignment was computed.
@@ -172,6 +184,18 @@ func (v memberValue) append(b []byte, kind int16) []byte {
 		b = appendNullable(b, v.regex)
 		b = appendInt32(b, v.rebalanceTimeoutMillis)
 		b = appendNullable(b, v.assignor)
+	}
+	if v.classic == nil {
+		return append(b, 0)
+	}
+	field := v.classic.append([]byte{1}) // it is not null
+	return append(appendTag(append(b, 1), 0, len(field)), field...)
+}
+
+func (v *classicValue) append(b []byte) []byte {
+	b = appendLength(appendInt32(b, v.sessionMillis), len(v.protocols))
+	for _, p := range v.protocols {
+		b = append(appendCompact(appendCompact(b, p.name), string(p.metadata)), 0)
 	}
 	return append(b, 0)
 }
@@ -307,7 +331,25 @@ func (r *reader) member(kind int16) memberValue {
 		v.rebalanceTimeoutMillis = r.int32()
 		v.assignor = r.compact()
 	}
-	r.noTags() // tag 0: the protocols of a member that uses the classic one
+	r.tags(func(tag uint64, field *reader) {
+		if tag == 0 && kind == typeMember && field.int8() == 1 {
+			v.classic = field.classic()
+		}
+	})
+	return v
+}
+
+// classic is nil if there is no protocol in it.
+func (r *reader) classic() *classicValue {
+	v := &classicValue{sessionMillis: r.int32()}
+	for range r.length(3) {
+		v.protocols = append(v.protocols, classicProtocol{r.compact(), []byte(r.compact())})
+		r.noTags()
+	}
+	r.noTags()
+	if len(v.protocols) == 0 {
+		return nil
+	}
 	return v
 }
 

@@ -63,8 +63,9 @@ func TestRecordsAreKafkas(t *testing.T) {
 			rebalanceTimeoutMillis: 300_000, assignor: "range",
 		}},
 		"member-plain": {key: item(typeMember), value: memberValue{clientID: "c", clientHost: "/h", rebalanceTimeoutMillis: -1}},
-		"member-classic": {key: item(typeMember), lossy: true, value: memberValue{
+		"member-classic": {key: item(typeMember), lossy: true, value: memberValue{ // its regular expression is not null, but empty
 			clientID: "c", clientHost: "/h", topics: []string{"a"}, rebalanceTimeoutMillis: 1,
+			classic: &classicValue{sessionMillis: 45_000, protocols: []classicProtocol{{"range", []byte{9}}}},
 		}},
 		"target":           {key: group(typeTarget), value: targetValue{epoch: 8}},
 		"target-timestamp": {key: group(typeTarget), value: targetValue{epoch: 8}, lossy: true},

@@ -27,6 +27,7 @@ type roster struct {
 	targetEpoch int32 // the epoch for which targets were computed
 	members     map[string]*member
 	instances   map[string]string    // member id by instance id
+	classics    int                  // how many members use the classic protocol
 	owners      map[Partition]string // who holds a partition; nil where several may
 	regexes     map[string]*regex    // those that members subscribe to
 	initialized []initializedTopic   // what a share group has begun to consume
@@ -56,6 +57,8 @@ func (o Options) withDefaults(maxSize int) Options {
 	orDefault(&o.HeartbeatInterval, 3*time.Second)
 	orDefault(&o.WaitingInterval, o.HeartbeatInterval/5)
 	orDefault(&o.RefreshInterval, time.Minute)
+	orDefault(&o.MinClassicSession, 6*time.Second)
+	orDefault(&o.MaxClassicSession, 30*time.Minute)
 	if o.MaxSize <= 0 {
 		o.MaxSize = maxSize
 	}
@@ -121,6 +124,9 @@ func (r *roster) apply(k key, v value) {
 		m := r.member(k.item)
 		r.unmap(m)
 		m.memberValue = v
+		if v.classic != nil {
+			r.classics++
+		}
 		if v.instance != "" {
 			r.instances[v.instance] = m.id
 		}
@@ -181,6 +187,9 @@ func (r *roster) erased(k key) {
 }
 
 func (r *roster) unmap(m *member) {
+	if m.classic != nil {
+		r.classics--
+	}
 	if m.instance != "" && r.instances[m.instance] == m.id {
 		delete(r.instances, m.instance)
 	}
@@ -242,13 +251,21 @@ func (r *roster) replay(recordKey, recordValue []byte, wanted func(kind int16) b
 func (r *roster) start(now time.Time) {
 	r.refresh = time.Time{}
 	for _, m := range r.members {
-		m.session = now.Add(r.o.SessionTimeout)
+		m.session = now.Add(r.sessionOf(m))
 		m.rebalance = time.Time{}
 		if m.state == unrevoked {
 			m.rebalance = now.Add(m.rebalanceTimeout())
 		}
 	}
 	r.reckon()
+}
+
+// sessionOf is how long a member may be silent.
+func (r *roster) sessionOf(m *member) time.Duration {
+	if m.classic != nil {
+		return time.Duration(m.classic.sessionMillis) * time.Millisecond
+	}
+	return r.o.SessionTimeout
 }
 
 func (m *member) rebalanceTimeout() time.Duration {
