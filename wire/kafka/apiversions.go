@@ -19,8 +19,9 @@ import (
 // with UNSUPPORTED_VERSION when they come, but not to clients who are known to
 // need no such thing: an old version that they are set to fails at once there.
 
-// withoutOldProduce are the clients, by client.software.name, that are offered
-// Produce from 3 on.
+// withoutOldProduce are the clients that are offered Produce from 3 on, by
+// client.software.name or, before version 3, by the client id that is their
+// default.
 var withoutOldProduce = []string{"apache-kafka-java", "kgo"}
 
 // features are finalized at level, and nothing else is supported.
@@ -51,7 +52,11 @@ func (c *connection) apiVersions(_ context.Context, r *kmsg.ApiVersionsRequest) 
 	}
 	c.software = r.ClientSoftwareName + " " + r.ClientSoftwareVersion
 	response.ApiKeys = advertised()
-	if slices.Contains(withoutOldProduce, r.ClientSoftwareName) {
+	name := r.ClientSoftwareName
+	if r.Version < 3 {
+		name = c.clientID
+	}
+	if slices.Contains(withoutOldProduce, name) {
 		response.ApiKeys[0].MinVersion = 3 // Produce is the first by key
 	}
 	response.FinalizedFeaturesEpoch = 1
