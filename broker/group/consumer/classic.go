@@ -160,6 +160,10 @@ func (g *Group) Join(now time.Time, topics Topics, q *kmsg.JoinGroupRequest, c C
 	switch {
 	case code != 0:
 		return refuse(code)
+	case m == nil && id != "" && len(s.OwnedPartitions) > 0:
+		// It was a member, and others may have by now what it believes to own. New
+		// ones own nothing: their ids, which they were given, are all right.
+		return refuse(unknownMemberID)
 	case m == nil && replaced == nil && len(g.members) >= g.o.MaxSize:
 		return refuse(groupMaxSizeReached)
 	case m == nil && id == "":

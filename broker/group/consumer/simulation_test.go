@@ -45,6 +45,7 @@ type simulated struct {
 	told         map[Partition]bool // what it last said that it owns
 	paused       bool
 	gone         bool
+	classic      *classicPhase // nil unless it uses the classic protocol
 }
 
 // world is a group, its log, its members, its topics and the time.
@@ -70,9 +71,16 @@ const (
 var simOptions = Options{SessionTimeout: simSession, RefreshInterval: time.Hour}
 
 func newWorld(t rapid.TB, choose func(int) int) *world {
-	w := &world{t: t, choose: choose, now: time.Unix(1_700_000_000, 0), topics: topicMap{}, group: New("g", simOptions)}
+	w := &world{t: t, choose: choose, now: time.Unix(1_700_000_000, 0), topics: topicMap{}}
+	w.group = New("g", w.options())
 	w.addTopic()
 	return w
+}
+
+func (w *world) options() Options {
+	o := simOptions
+	o.NewMemberID = func() string { w.made++; return fmt.Sprintf("n%03d", w.made) }
+	return o
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -116,7 +124,7 @@ func (w *world) subscription(c *simulated) {
 			c.names = append(c.names, fmt.Sprintf("t%d", i))
 		}
 	}
-	if w.choose(3) == 0 {
+	if w.choose(3) == 0 && c.classic == nil {
 		c.regex = []string{"t.*", "t[0-1]", "t3"}[w.choose(3)]
 	}
 	c.full = true
@@ -128,16 +136,22 @@ func (w *world) join() {
 	if w.choose(4) == 0 {
 		c.instance = fmt.Sprintf("i%d", w.choose(3))
 	}
+	if w.choose(3) == 0 {
+		w.makeClassic(c)
+	}
 	w.subscription(c)
 	c.abandon()
 	w.clients = append(w.clients, c)
-	w.tell("%s (%s) will join: %v %s", c.id, c.instance, c.names, c.regex)
+	w.tell("%s (%s) will join: %v %s, classic: %t", c.id, c.instance, c.names, c.regex, c.classic != nil)
 }
 
 // abandon is what a fenced member does.
 func (c *simulated) abandon() {
 	c.epoch, c.full = 0, true
 	c.owned, c.assigned, c.told = map[Partition]bool{}, map[Partition]bool{}, map[Partition]bool{}
+	if c.classic != nil {
+		c.classic.next = mustJoin
+	}
 }
 
 // request is the next heartbeat of a member.
@@ -202,11 +216,19 @@ func (w *world) heard(c *simulated, said map[Partition]bool, r *kmsg.ConsumerGro
 
 // work is what a member does between heartbeats: it gives up what it has to
 // and takes what is new, which its next heartbeat says.
-func (c *simulated) work() { c.owned = maps.Clone(c.assigned) }
+func (c *simulated) work() {
+	if c.classic == nil {
+		c.owned = maps.Clone(c.assigned)
+	}
+}
 
 // heartbeat sends one, which may be lost on either way.
 func (w *world) heartbeat(c *simulated, lossy bool) {
 	if c.gone || c.paused {
+		return
+	}
+	if c.classic != nil {
+		w.request(c, lossy)
 		return
 	}
 	if lossy && w.choose(12) == 0 {
@@ -247,6 +269,10 @@ func (w *world) leave(c *simulated) {
 	if c.gone || c.epoch <= 0 {
 		return
 	}
+	if c.classic != nil {
+		w.leaveClassic(c)
+		return
+	}
 	r := c.request()
 	r.MemberEpoch = epochLeave
 	returns := c.instance != "" && w.choose(2) == 0
@@ -260,6 +286,10 @@ func (w *world) leave(c *simulated) {
 	if returns {
 		w.made++
 		again := &simulated{id: fmt.Sprintf("m%03d", w.made), instance: c.instance, names: c.names, regex: c.regex}
+		if w.choose(3) == 0 {
+			again.regex = ""
+			w.makeClassic(again)
+		}
 		again.abandon()
 		w.clients = append(w.clients, again)
 	}
@@ -294,7 +324,7 @@ func (w *world) restart() {
 }
 
 func (w *world) replayed() *Group {
-	g := New("g", simOptions)
+	g := New("g", w.options())
 	for _, r := range w.log {
 		if err := g.Replay(r.Key, r.Value); err != nil {
 			w.failf("replay: %v", err)
@@ -335,7 +365,7 @@ func (w *world) check() {
 	}
 	held := map[Partition]string{}
 	for id, m := range g.members {
-		if m.session.IsZero() || (m.state == unrevoked) == m.rebalance.IsZero() {
+		if m.session.IsZero() || m.classic == nil && (m.state == unrevoked) == m.rebalance.IsZero() {
 			w.failf("%s in state %d has deadlines %v and %v", id, m.state, m.session, m.rebalance)
 		}
 		for _, set := range []map[Partition]int32{m.assigned, m.revoking} {
@@ -355,8 +385,8 @@ func (w *world) check() {
 	owner := map[Partition]*simulated{}
 	for _, c := range w.clients {
 		m := g.members[c.id]
-		if m == nil || c.epoch <= 0 {
-			continue // fenced, though it may not know; or about to rejoin, with nothing
+		if m == nil || c.epoch <= 0 || m.epoch == 0 && len(m.assigned) == 0 {
+			continue // fenced, though it may not know, or half replaced; or about to rejoin, with nothing
 		}
 		for p := range c.owned {
 			if owner[p] != nil {
@@ -366,6 +396,12 @@ func (w *world) check() {
 		}
 		for p, holder := range held {
 			code := g.CheckCommit(Commit{MemberID: c.id, Epoch: c.epoch, Version: 9}, []Partition{p})
+			if m.classic != nil {
+				if c.epoch != m.epoch && code != illegalGeneration || c.epoch == m.epoch && code != 0 {
+					w.failf("%s, at %d of %d, commits: %d", c.id, c.epoch, m.epoch, code)
+				}
+				continue
+			}
 			if c.owned[p] && code != 0 || holder != c.id && c.epoch < m.epoch && code != staleMemberEpoch {
 				w.failf("%s, at %d of %d, commits for %v, which %s holds: %d", c.id, c.epoch, m.epoch, p, holder, code)
 			}
@@ -383,6 +419,7 @@ func (w *world) compare(r *Group) {
 		{r.owners, g.owners},
 		{r.instances, g.instances},
 		{r.others, g.others},
+		{r.classics, g.classics},
 		{len(r.members), len(g.members)},
 		{len(r.regexes), len(g.regexes)},
 	} {
@@ -454,22 +491,47 @@ func (w *world) settle() {
 		w.pass(5 * time.Second)
 		for _, c := range w.clients {
 			c.work()
-			w.heartbeat(c, false)
+			w.turn(c)
 		}
 		w.clients = slices.DeleteFunc(w.clients, func(c *simulated) bool { return c.gone })
 	}
 	w.group.Changed()
+	if w.group.OnlyClassic() {
+		// Nobody who uses the classic protocol looks at topics: a coordinator does
+		// not keep such a group. When the guest leaves, all that has happened is known.
+		w.made++
+		guest := &simulated{id: fmt.Sprintf("m%03d", w.made), names: []string{"t0"}}
+		guest.abandon()
+		w.clients = append(w.clients, guest)
+		w.converge()
+		w.leave(guest)
+		w.clients = w.clients[:len(w.clients)-1]
+	}
+	w.converge()
+}
+
+func (w *world) converge() {
 	w.tell("the last change was")
 	for range 5 {
 		w.pass(5 * time.Second)
 		for _, c := range w.clients {
-			w.heartbeat(c, false)
+			w.turn(c)
 			c.work()
-			w.heartbeat(c, false) // Kafka's consumer heartbeats at once after it gave partitions up
+			w.turn(c) // Kafka's consumer heartbeats at once after it gave partitions up
 			c.work()
 		}
 	}
 	w.converged()
+}
+
+// turn is a heartbeat, and what a classic consumer does at once because of it.
+func (w *world) turn(c *simulated) {
+	w.heartbeat(c, false)
+	for range 5 {
+		if c.classic != nil && c.classic.next != steady {
+			w.heartbeat(c, false)
+		}
+	}
 }
 
 func (w *world) converged() {
@@ -495,6 +557,9 @@ func (w *world) converged() {
 		if m := g.members[c.id]; m == nil || !slices.Equal(sorted(c.owned), m.target) {
 			w.failf("%s owns %v, and is to own %v", c.id, sorted(c.owned), g.members[c.id])
 		}
+	}
+	if g.OnlyClassic() {
+		w.convert()
 	}
 	// Nothing is written when nothing happens.
 	before := len(w.log)

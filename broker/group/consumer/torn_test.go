@@ -18,6 +18,10 @@ func (w *world) fork(records []Record, n int, died *simulated) *world {
 	for _, c := range w.clients {
 		o := *c
 		o.owned, o.assigned, o.told = maps.Clone(c.owned), maps.Clone(c.assigned), maps.Clone(c.told)
+		if c.classic != nil {
+			phase := *c.classic
+			o.classic = &phase
+		}
 		o.full = o.full || c == died
 		f.clients = append(f.clients, &o)
 	}
@@ -35,15 +39,15 @@ func TestTornWrites(t *testing.T) {
 		for range 60 {
 			w.step()
 			for _, c := range w.clients {
-				if c.paused {
+				if c.paused || c.gone {
 					continue
 				}
 				// What would be written if it sent a heartbeat now?
 				probe := w.replayed()
 				probe.Start(w.now)
-				if result := probe.Heartbeat(w.now, w.topics, c.request(), Client{ID: "client", Host: "/host"}); len(result.Records) > 1 {
-					for n := 1; n < len(result.Records); n++ {
-						w.fork(result.Records, n, c).settle()
+				if records := c.writes(probe, w.now, w.topics); len(records) > 1 {
+					for n := 1; n < len(records); n++ {
+						w.fork(records, n, c).settle()
 						forks++
 					}
 					break
