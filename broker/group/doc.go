@@ -13,6 +13,9 @@
 //	                                      │
 //	                                      └──► answer
 //
+// A group of consumers changes its machine while they move from the classic
+// protocol to KIP-848, or back: migration.go.
+//
 // A group's lock is held while its machine decides and while its records are
 // copied into the log's buffer, so that they are in order, and never while they
 // are synced. A write that lands is noted by the committer, under a lock of its

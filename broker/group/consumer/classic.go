@@ -46,32 +46,43 @@ type ClassicMember struct {
 // Upgrade makes a group of a classic one, whose records it does not touch. It is
 // not ok if what members say of themselves cannot be read. Members own what they
 // were assigned, at an epoch which is the generation; as soon as the group's is
-// higher they join again.
+// higher they join again. What they had when they joined and were not assigned any
+// more they own, too: they may not have given it up yet.
 func Upgrade(id string, o Options, now time.Time, topics Topics, c Classic) (g *Group, records []Record, ok bool) {
 	g = New(id, o)
 	g.write(typeGroup, "", groupValue{epoch: c.Generation})
-	for i := range c.Members {
-		x := &c.Members[i]
-		s, ok := subscriptionOf(x.Protocols)
-		if !ok || text("MemberId", x.ID, false) != nil {
-			return nil, nil, false
-		}
-		owned, ok := readAssignment(x.Assignment, topics)
-		if !ok {
-			return nil, nil, false
-		}
-		current := currentValue{
-			epoch: c.Generation, previousEpoch: c.Generation, assigned: map[Partition]int32{}, revoking: map[Partition]int32{},
-		}
-		for p := range owned {
-			if _, taken := g.owners[p]; !taken {
-				current.assigned[p] = c.Generation
+	said := make([]memberValue, len(c.Members))
+	owned := make([]map[Partition]int32, len(c.Members))
+	had := make([]map[Partition]bool, len(c.Members))
+	taken := map[Partition]bool{}
+	take := func(i int, partitions map[Partition]bool) {
+		for p := range partitions {
+			if !taken[p] {
+				taken[p] = true
+				owned[i][p] = c.Generation
 			}
 		}
-		g.write(typeMember, x.ID, classicSaid(x.Instance, x.Client, x.Session, x.Rebalance, &s, x.Protocols))
-		g.write(typeTargetMember, x.ID, targetMemberValue(sorted(current.assigned)))
-		g.write(typeCurrent, x.ID, current)
-		g.heard(now, g.members[x.ID])
+	}
+	for i := range c.Members {
+		m := &c.Members[i]
+		s, readable := subscriptionOf(m.Protocols)
+		assigned, ok := readAssignment(m.Assignment, topics)
+		if !readable || !ok || text("MemberId", m.ID, false) != nil {
+			return nil, nil, false
+		}
+		said[i] = classicSaid(m.Instance, m.Client, m.Session, m.Rebalance, &s, m.Protocols)
+		owned[i], had[i] = map[Partition]int32{}, ownedByName(s.OwnedPartitions, topics)
+		take(i, assigned)
+	}
+	for i := range c.Members {
+		m := &c.Members[i]
+		take(i, had[i])
+		g.write(typeMember, m.ID, said[i])
+		g.write(typeTargetMember, m.ID, targetMemberValue(sorted(owned[i])))
+		g.write(typeCurrent, m.ID, currentValue{
+			epoch: c.Generation, previousEpoch: c.Generation, assigned: owned[i], revoking: map[Partition]int32{},
+		})
+		g.heard(now, g.members[m.ID])
 	}
 	g.write(typeTarget, "", targetValue{epoch: c.Generation})
 	return g, g.take(), true
@@ -381,7 +392,9 @@ func ownedByName(list []kmsg.ConsumerMemberMetadataOwnedPartition, topics Topics
 	for _, t := range list {
 		if topic, ok := topics.Topic(t.Topic); ok {
 			for _, p := range t.Partitions {
-				owned[Partition{Topic: topic.ID, Index: p}] = true
+				if p >= 0 && p < topic.Partitions {
+					owned[Partition{Topic: topic.ID, Index: p}] = true
+				}
 			}
 		}
 	}

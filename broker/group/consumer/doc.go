@@ -38,6 +38,9 @@
 // A partition is given to a member only after the one that held it has
 // acknowledged that it let go, has left, or was fenced.
 //
+// Members that use the classic protocol walk the same way, in their JoinGroup
+// requests; classic.go has what is different.
+//
 // # Records
 //
 // The formats are Kafka's own, so that __consumer_offsets written here can be
