@@ -40,6 +40,7 @@ func newApp(r *run) *cli.App {
 			r.queueCommand(),
 			r.topicCommand(),
 			r.subscribeCommand(),
+			r.streamCommand(),
 			r.destinationCommand(),
 			r.subscriptionCommand(),
 			r.statsCommand(),

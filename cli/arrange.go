@@ -108,7 +108,7 @@ func checkValue(f cli.Flag, name, value string, given bool) error {
 		}
 	case *cli.DurationFlag:
 		_, err = parseDuration(value)
-	case *cli.IntFlag, *cli.Int64Flag:
+	case *cli.IntFlag, *cli.Int64Flag, *cli.IntSliceFlag:
 		if _, bad := strconv.ParseInt(value, 0, 64); bad != nil {
 			err = fmt.Errorf("%q is no whole number; write one such as 5", value)
 		}

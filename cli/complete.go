@@ -147,6 +147,7 @@ var operandKinds = map[string]string{
 	"queue move": "queue", "queue purge": "queue", "queue redrive": "queue",
 	"topic publish": "topic", "subscribe": "topic",
 	"subscription list": "topic", "subscription delete": "topic", "subscription seek": "topic",
+	"stream write":         "",
 	"destination describe": "", "destination alter": "", "destination delete": "",
 }
 

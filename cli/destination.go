@@ -16,6 +16,7 @@ import (
 // destinationCommand is `polylog destination`.
 func (r *run) destinationCommand() *cli.Command {
 	set := &cli.StringSliceFlag{Name: "set", Aliases: []string{"s"}, Usage: "a setting as `NAME=VALUE`, any number of times; an empty value sets the default back"}
+	partitions := &cli.IntFlag{Name: "partitions", Usage: "`N` partitions, as --set partitions=N; they can only become more", DefaultText: "1"}
 	yes := yesFlag()
 	return &cli.Command{
 		Name: "destination", Category: categoryOperation,
@@ -29,8 +30,12 @@ func (r *run) destinationCommand() *cli.Command {
 			{
 				Name: "create", Usage: "create a destination", ArgsUsage: "queue|topic|log NAME",
 				Description: kindsHelp + "\n\n" + settingsHelp(),
-				Flags:       []cli.Flag{set, &cli.BoolFlag{Name: "if-absent", Usage: "succeed if it is there already, whatever its settings", DisableDefaultText: true}},
-				Action:      r.configured(r.destinationCreate),
+				Flags: []cli.Flag{
+					set, partitions,
+					&cli.IntFlag{Name: "replication-factor", Usage: "`N` copies of each partition: one, on this node", DefaultText: "1"},
+					&cli.BoolFlag{Name: "if-absent", Usage: "succeed if it is there already, whatever its settings", DisableDefaultText: true},
+				},
+				Action: r.configured(r.destinationCreate),
 			},
 			{
 				Name: "describe", Usage: "show a destination's settings, partitions and counts", ArgsUsage: "NAME",
@@ -39,7 +44,7 @@ func (r *run) destinationCommand() *cli.Command {
 			{
 				Name: "alter", Usage: "change a destination's settings", ArgsUsage: "NAME",
 				Description: settingsHelp(),
-				Flags:       []cli.Flag{set},
+				Flags:       []cli.Flag{set, partitions},
 				Action:      r.configured(r.destinationAlter),
 			},
 			{
@@ -125,7 +130,10 @@ func (r *run) destinationCreate(c *cli.Context) error {
 	if _, err := destination.ParseKind(kind); err != nil {
 		return usagef("%q is no kind of destination%s; usage: polylog destination create queue|topic|log NAME", kind, hint(kind, []string{"queue", "topic", "log"}))
 	}
-	changes, err := parseSettings(c.StringSlice("set"))
+	if n := c.Int("replication-factor"); c.IsSet("replication-factor") && n != 1 {
+		return usagef("--replication-factor %d: this broker is a single node, which has one copy of each partition; give 1 or leave it out", n)
+	}
+	changes, err := changedSettings(c)
 	if err != nil {
 		return err
 	}
@@ -145,12 +153,12 @@ func (r *run) destinationAlter(c *cli.Context) error {
 	if err := operands(c, 1, 1); err != nil {
 		return err
 	}
-	changes, err := parseSettings(c.StringSlice("set"))
+	changes, err := changedSettings(c)
 	if err != nil {
 		return err
 	}
 	if len(changes) == 0 {
-		return usagef("nothing to change; add --set NAME=VALUE")
+		return usagef("nothing to change; add --set NAME=VALUE or --partitions N")
 	}
 	return r.withAdmin(c.Context, func(a polylog.Admin) error {
 		info, err := a.Alter(c.Context, polylog.DestinationSpec{Name: c.Args().First(), Settings: changes})
@@ -168,6 +176,20 @@ func (r *run) printChanged(info *polylog.DestinationInfo, verb string) error {
 		return nil
 	}
 	return printOne(r, info)
+}
+
+// changedSettings reads --set and the flags that stand for one.
+func changedSettings(c *cli.Context) (map[string]string, error) {
+	words := c.StringSlice("set")
+	if c.IsSet("partitions") {
+		for _, word := range words {
+			if strings.HasPrefix(word, "partitions=") {
+				return nil, usagef("give --partitions or --set partitions=N, not both")
+			}
+		}
+		words = append(words, fmt.Sprintf("partitions=%d", c.Int("partitions")))
+	}
+	return parseSettings(words)
 }
 
 // parseSettings reads NAME=VALUE, refusing names and values that this program
@@ -223,6 +245,8 @@ func (r *run) describe(d *polylog.DestinationInfo) error {
 		{"kind", kindOf(*d)},
 		{"id", d.ID},
 		{"size", humanBytes(d.Bytes)},
+		{"partitions", humanCount(int64(len(d.Partitions)))},
+		{"replicas", "1 of each partition, on this node, which leads them all"},
 		{"subscriptions", humanCount(int64(d.Subscriptions))},
 	}
 	if d.Queue != nil {

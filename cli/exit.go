@@ -30,7 +30,7 @@ var exitCodes = []struct {
 	code    int
 	meaning string
 }{
-	{exitOK, "done; for put and publish: every message is confirmed; for what has no end of its own (serve, dev; take --follow and subscribe, unless --count or --timeout gives them one): ended by SIGINT or SIGTERM"},
+	{exitOK, "done; for put, publish and write: every message is confirmed; for what has no end of its own (serve, dev; take --follow and subscribe, unless --count or --timeout gives them one): ended by SIGINT or SIGTERM"},
 	{exitFailure, "failed; for check: something is wrong with the data"},
 	{exitUsage, "wrong usage, configuration, selector or setting"},
 	{exitFewer, "fewer messages came than --count asked for; those that came are printed and acknowledged"},

@@ -32,6 +32,7 @@ type messageInfo struct {
 	BodyBase64     string         `json:"body_base64,omitempty"`
 	ContentType    string         `json:"content_type,omitempty"`
 	Key            string         `json:"key,omitempty"`
+	KeyBase64      string         `json:"key_base64,omitempty"`
 	Group          string         `json:"group,omitempty"`
 	Priority       uint8          `json:"priority"`
 	CorrelationID  string         `json:"correlation_id,omitempty"`
@@ -52,10 +53,14 @@ func describeMessage(m *polylog.Message) messageInfo {
 		Type: m.Meta.Type, ReplyTo: m.ReplyTo, UserID: m.UserID, ExpirationMS: m.Expiration,
 		DeliveryTimeMS: m.DeliveryTime, NonPersistent: m.NonPersistent, Properties: m.Properties,
 	}
+	if !utf8.Valid(m.Key) {
+		info.Key, info.KeyBase64 = "", base64.StdEncoding.EncodeToString(m.Key)
+	}
 	body, err := bodyOf(m)
 	switch text, isText := body.([]byte); {
 	case err != nil, isText && !utf8.Valid(text):
 		info.BodyBase64 = base64.StdEncoding.EncodeToString(m.Body)
+	case isText && text == nil: // null, which no body is: a tombstone
 	case isText:
 		info.Body = string(text)
 	default:

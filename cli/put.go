@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -14,11 +15,7 @@ import (
 
 // sendFlags are shared by put and publish.
 func sendFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the body is what is in `FILE`; - is standard input"},
-		&cli.BoolFlag{Name: "lines", Usage: "each line of --file is a message", DisableDefaultText: true},
-		&cli.BoolFlag{Name: "null", Aliases: []string{"0"}, Usage: "lines end with a NUL byte instead of a newline", DisableDefaultText: true},
-		&cli.BoolFlag{Name: "bytes", Usage: "send bytes messages; without it a body that is UTF-8 is sent as text", DisableDefaultText: true},
+	return slices.Concat(bodyFlags(), []cli.Flag{
 		&cli.IntFlag{Name: "priority", Usage: "JMSPriority, `0-9`", DefaultText: "4"},
 		&cli.DurationFlag{Name: "delay", Usage: "deliver only after this `TIME`", DefaultText: "at once"},
 		&cli.DurationFlag{Name: "ttl", Usage: "expire after this `TIME`", DefaultText: "never"},
@@ -29,6 +26,22 @@ func sendFlags() []cli.Flag {
 		&cli.StringFlag{Name: "type", Usage: "JMSType"},
 		&cli.StringFlag{Name: "reply-to", Usage: "JMSReplyTo, the name of a `QUEUE`"},
 		&cli.BoolFlag{Name: "non-persistent", Usage: "ask for confirmation once it is written; a destination on disk syncs first all the same", DisableDefaultText: true},
+	}, rateFlags())
+}
+
+// bodyFlags say where the bodies of what is sent come from.
+func bodyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the body is what is in `FILE`; - is standard input"},
+		&cli.BoolFlag{Name: "lines", Usage: "each line of --file is a message", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "null", Aliases: []string{"0"}, Usage: "lines end with a NUL byte instead of a newline", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "bytes", Usage: "send bytes messages; without it a body that is UTF-8 is sent as text", DisableDefaultText: true},
+	}
+}
+
+// rateFlags say how often and how fast it is sent.
+func rateFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.Float64Flag{Name: "rate", Usage: "send no more than `N` messages a second", DefaultText: "as fast as it goes"},
 		&cli.IntFlag{Name: "repeat", Usage: "send each message `N` times", Value: 1},
 	}
@@ -42,7 +55,11 @@ func (r *run) putCommand() *cli.Command {
 		Description: sendHelp,
 		Flags:       sendFlags(),
 		Action: r.configured(func(c *cli.Context) error {
-			return r.send(c, func(s *polylog.Session, name string) sendFunc { return s.Queue(name).PutAsync })
+			options, err := putOptions(c)
+			if err != nil {
+				return err
+			}
+			return r.send(c, bodyAlone, options, func(s *polylog.Session, name string) sendFunc { return s.Queue(name).PutAsync })
 		}),
 	}
 }
@@ -50,14 +67,19 @@ func (r *run) putCommand() *cli.Command {
 // sendFunc is PutAsync of a queue or PublishAsync of a topic.
 type sendFunc func(ctx context.Context, m *polylog.Message, done func(polylog.Receipt, error), opts ...polylog.PutOption) error
 
+// composeFunc makes a message of a body, or of a line that has more in it.
+type composeFunc func(body []byte) (*polylog.Message, error)
+
+// bodyAlone is a message of nothing but the body.
+func bodyAlone(body []byte) (*polylog.Message, error) { return polylog.NewBytes(body), nil }
+
 // send sends all bodies in order, many under way at once: the client bounds
 // how many bytes that are.
-func (r *run) send(c *cli.Context, open func(*polylog.Session, string) sendFunc) error {
+func (r *run) send(c *cli.Context, compose composeFunc, options []polylog.PutOption, open func(*polylog.Session, string) sendFunc) error {
 	if err := operands(c, 1, -1); err != nil {
 		return err
 	}
-	options, err := putOptions(c)
-	if err != nil {
+	if err := checkRateFlags(c); err != nil {
 		return err
 	}
 	ctx := c.Context
@@ -74,7 +96,7 @@ func (r *run) send(c *cli.Context, open func(*polylog.Session, string) sendFunc)
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
 	t := &tally{progress: progress, stop: stop}
-	sendErr := r.sendAll(sending, c, open(session, c.Args().First()), options, t)
+	sendErr := r.sendAll(sending, c, compose, open(session, c.Args().First()), options, t)
 	confirmed, err := t.wait(ctx)
 	progress.stop()
 	if err == nil { // else it is why sendAll stopped
@@ -89,15 +111,18 @@ func (r *run) send(c *cli.Context, open func(*polylog.Session, string) sendFunc)
 
 // sendAll hands every body to send until ctx ends, which it does on a signal
 // and when a send fails.
-func (r *run) sendAll(ctx context.Context, c *cli.Context, send sendFunc, options []polylog.PutOption, t *tally) error {
+func (r *run) sendAll(ctx context.Context, c *cli.Context, compose composeFunc, send sendFunc, options []polylog.PutOption, t *tally) error {
 	p := newPacer(c.Float64("rate"))
 	repeat, asBytes := c.Int("repeat"), c.Bool("bytes")
 	for body, err := range interruptible(ctx, r.bodies(c, c.Args().Tail())) {
 		if err != nil {
 			return err
 		}
-		m := polylog.NewBytes(body)
-		if !asBytes && utf8.Valid(body) {
+		m, err := compose(body)
+		if err != nil {
+			return err
+		}
+		if !asBytes && utf8.Valid(m.Body) {
 			m.Kind = polylog.BodyText
 		}
 		for range repeat {
@@ -187,16 +212,21 @@ func (t *tally) wait(ctx context.Context) (confirmed int64, err error) {
 	return t.confirmed, t.err
 }
 
+// checkRateFlags refuses what makes no sense.
+func checkRateFlags(c *cli.Context) error {
+	if c.Int("repeat") < 1 {
+		return usagef("--repeat %d: write a number from 1", c.Int("repeat"))
+	}
+	if c.IsSet("rate") && c.Float64("rate") <= 0 {
+		return usagef("--rate %g: write a number above 0", c.Float64("rate"))
+	}
+	return nil
+}
+
 // putOptions reads the headers and properties.
 func putOptions(c *cli.Context) ([]polylog.PutOption, error) {
 	if p := c.Int("priority"); c.IsSet("priority") && (p < 0 || p > 9) {
 		return nil, usagef("--priority %d: write a number from 0 to 9", p)
-	}
-	if c.Int("repeat") < 1 {
-		return nil, usagef("--repeat %d: write a number from 1", c.Int("repeat"))
-	}
-	if c.IsSet("rate") && c.Float64("rate") <= 0 {
-		return nil, usagef("--rate %g: write a number above 0", c.Float64("rate"))
 	}
 	if c.IsSet("key") && c.IsSet("group") {
 		return nil, usagef("a message's group is its key: give --key or --group, not both")

@@ -85,7 +85,7 @@ func (r *run) ask(yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	if !r.stdinTerminal || !r.stderrTerminal {
+	if !r.canAsk() {
 		return usagef("%s Add --yes to do it without being asked", question)
 	}
 	fmt.Fprintf(r.stderr, "%s [y/N] ", question)
@@ -99,6 +99,9 @@ func (r *run) ask(yes bool, question string) error {
 	}
 	return &exitError{exitFailure, errors.New("nothing was done")}
 }
+
+// canAsk says whether a person would see a question and could answer it.
+func (r *run) canAsk() bool { return r.stdinTerminal && r.stderrTerminal }
 
 // say tells the person something that is not output; --quiet silences it.
 func (r *run) say(format string, args ...any) {

@@ -16,7 +16,11 @@ func (r *run) topicCommand() *cli.Command {
 			Description: sendHelp,
 			Flags:       sendFlags(),
 			Action: r.configured(func(c *cli.Context) error {
-				return r.send(c, func(s *polylog.Session, name string) sendFunc { return s.Topic(name).PublishAsync })
+				options, err := putOptions(c)
+				if err != nil {
+					return err
+				}
+				return r.send(c, bodyAlone, options, func(s *polylog.Session, name string) sendFunc { return s.Topic(name).PublishAsync })
 			}),
 		}},
 	}
