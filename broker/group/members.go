@@ -243,7 +243,7 @@ func (c *Coordinator) ShareGroupHeartbeat(_ context.Context, cl Client, r *kmsg.
 	}
 	g := e.share
 	if g == nil {
-		g = consumer.NewShare(e.id, c.o.Share)
+		g = consumer.NewShare(e.id, c.shareOptions(e.id))
 	}
 	now := c.o.Now()
 	result := g.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})

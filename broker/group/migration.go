@@ -25,9 +25,9 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 	case e.share != nil:
 		return nil, nil, false
 	case e.classic == nil:
-		return consumer.New(e.id, c.o.Consumer), nil, true
+		return consumer.New(e.id, c.consumerOptions(e.id)), nil, true
 	case e.classic.State() == classic.Empty: // it may change its protocol
-		return consumer.New(e.id, c.o.Consumer), e.tombstones(), true
+		return consumer.New(e.id, c.consumerOptions(e.id)), e.tombstones(), true
 	case e.classic.ProtocolType() != "consumer":
 		return nil, nil, false
 	}
@@ -39,9 +39,9 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 		})
 	}
 	if len(was.Members) == 0 { // they do not know yet that they are members
-		return consumer.New(e.id, c.o.Consumer), e.tombstones(), true
+		return consumer.New(e.id, c.consumerOptions(e.id)), e.tombstones(), true
 	}
-	g, upgrade, ok := consumer.Upgrade(e.id, c.o.Consumer, now, topics{c}, was)
+	g, upgrade, ok := consumer.Upgrade(e.id, c.consumerOptions(e.id), now, topics{c}, was)
 	return g, append(e.tombstones(), upgrade...), ok
 }
 
