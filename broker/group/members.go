@@ -75,8 +75,7 @@ func (c *Coordinator) SyncGroup(ctx context.Context, _ Client, r *kmsg.SyncGroup
 	}
 	e, code := c.lock(r.Group, false)
 	if e != nil && e.consumer != nil {
-		defer c.unlock(e)
-		return syncConsumer(r, e.consumer.Sync(c.o.Now(), topics{c}, r))
+		return c.syncConsumer(e, r)
 	}
 	if e == nil || e.classic == nil {
 		if e != nil {

@@ -80,9 +80,20 @@ func (c *Coordinator) joinConsumer(e *entry, cl Client, r *kmsg.JoinGroupRequest
 	return a
 }
 
-func syncConsumer(r *kmsg.SyncGroupRequest, synced consumer.ClassicSync) *kmsg.SyncGroupResponse {
-	if synced.Code != codeNone {
+// syncConsumer answers the SyncGroup of a classic member of a KIP-848 group. It
+// takes over e.mu.
+func (c *Coordinator) syncConsumer(e *entry, r *kmsg.SyncGroupRequest) *kmsg.SyncGroupResponse {
+	synced := e.consumer.Sync(c.o.Now(), topics{c}, r)
+	w, err := c.keep(e, nil) // what it is told has to be durable
+	c.unlock(e)
+	if w != nil {
+		err = w.wait()
+	}
+	switch {
+	case synced.Code != codeNone:
 		return classic.RefuseSync(r, synced.Code)
+	case err != nil:
+		return classic.RefuseSync(r, codeOf(err))
 	}
 	a, kind := r.ResponseKind().(*kmsg.SyncGroupResponse), "consumer"
 	a.ProtocolType, a.Protocol, a.MemberAssignment = &kind, &synced.Protocol, synced.Assignment

@@ -224,6 +224,7 @@ func (c *connection) brokerConfigs() []configEntry {
 		static("compression.type", "producer", kmsg.ConfigTypeString),
 		static("default.replication.factor", "1", kmsg.ConfigTypeInt),
 		static("delete.topic.enable", "true", kmsg.ConfigTypeBoolean),
+		static("group.consumer.migration.policy", "bidirectional", kmsg.ConfigTypeString),
 		static("log.cleanup.policy", defaults["cleanup.policy"], kmsg.ConfigTypeList),
 		static("log.dirs", c.server.broker.Dir(), kmsg.ConfigTypeString),
 		static("log.retention.bytes", defaults["retention.bytes"], kmsg.ConfigTypeLong),
