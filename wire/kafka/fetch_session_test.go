@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -251,6 +252,9 @@ func TestFetchSessionModel(t *testing.T) {
 					t.Fatalf("seed %d, step %d: of %v the client knows %+v, the truth is %+v", seed, step, name, got, *b)
 				}
 			}
+			if s := all.byID[id]; s != nil && len(s.topics) != len(slices.Compact(slices.Sorted(topicsOf(wanted)))) {
+				t.Fatalf("seed %d, step %d: %d topics are kept of %v", seed, step, len(s.topics), wanted)
+			}
 			if all.partitions != owner.partitions || id != 0 && all.byID[id].counted != len(wanted) {
 				t.Fatalf("seed %d, step %d: %d partitions are counted", seed, step, all.partitions)
 			}
@@ -261,6 +265,16 @@ func TestFetchSessionModel(t *testing.T) {
 		all.close(id)
 		if all.partitions != 0 || owner != (fetchOwner{}) || len(all.byID) != 0 {
 			t.Errorf("seed %d: at the end %d partitions are counted, and %+v", seed, all.partitions, owner)
+		}
+	}
+}
+
+func topicsOf(m map[modelPartition]int64) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for p := range m {
+			if !yield(p.topic) {
+				return
+			}
 		}
 	}
 }
@@ -452,6 +466,14 @@ func TestFetchSessionBounds(t *testing.T) {
 	if id := full(new(fetchOwner), 1, many); id != 0 {
 		t.Error("more partitions than all may have")
 	}
+	// One that grows then is closed, too.
+	small := all.byID[first]
+	all.count(small, maxConnectionFetchPartitions-1)
+	grown := full(new(fetchOwner), 1, many)
+	if _, _, code := all.next(modelRequest(12, grown, 1, more), many); code != codeFetchSessionIDNotFound || all.byID[grown] != nil {
+		t.Errorf("code %d with %d partitions", code, all.partitions)
+	}
+	all.count(small, maxConnectionFetchPartitions)
 	if id := full(new(fetchOwner), 1, fetchSessionIdle+1); id == 0 || all.byID[first] != nil || len(all.byID) != many {
 		t.Error("an idle session does not go")
 	}
