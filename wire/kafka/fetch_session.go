@@ -39,7 +39,7 @@ const (
 	// maxConnectionFetchPartitions bounds the partitions in all of them.
 	maxConnectionFetchPartitions = 100_000
 	// maxFetchSessionPartitions bounds those of all sessions of a broker, of
-	// some 150 bytes each.
+	// some 120 bytes each.
 	maxFetchSessionPartitions = 500_000
 )
 

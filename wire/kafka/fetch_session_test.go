@@ -6,8 +6,10 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -631,6 +633,52 @@ func TestFetchSessionsTakeTurns(t *testing.T) {
 	if a := ask[*kmsg.FetchResponse](c, q, 12); told(a) != "" || slices.Min(offsets) != 10 {
 		t.Errorf("at the end %v and %s", offsets, told(a))
 	}
+}
+
+// TestFetchSessionShared has four connections send the same requests of one
+// session at once: each epoch is accepted once.
+func TestFetchSessionShared(t *testing.T) {
+	r := newRig(t)
+	r.create("t", "partitions=4")
+	clients := []*client{r.dial(), r.dial(), r.dial(), r.dial()}
+	id := ask[*kmsg.FetchResponse](clients[0], fetchIn(0, 0, "t", [16]byte{}, 0, 0, 1, 2, 3), 12).SessionID
+	for epoch := int32(1); epoch <= 50; epoch++ {
+		var answers sync.WaitGroup
+		codes := make([]int16, len(clients))
+		for i, c := range clients {
+			answers.Go(func() {
+				q := fetchIn(id, epoch, "t", [16]byte{}, int64(epoch), int32(i)) // each changes the session
+				codes[i] = ask[*kmsg.FetchResponse](c, q, 12).ErrorCode
+			})
+		}
+		answers.Wait()
+		slices.Sort(codes)
+		if want := []int16{codeNone, codeInvalidFetchSessionEpoch, codeInvalidFetchSessionEpoch, codeInvalidFetchSessionEpoch}; !slices.Equal(codes, want) {
+			t.Fatalf("epoch %d: codes %v", epoch, codes)
+		}
+	}
+}
+
+// TestFetchSessionMemory shows what a partition costs that is kept.
+func TestFetchSessionMemory(t *testing.T) {
+	f := &fetched{version: 12, topics: []fetchedTopic{{name: "t", partitions: maxConnectionFetchPartitions}}}
+	for i := range maxConnectionFetchPartitions {
+		f.partitions = append(f.partitions, asked(int32(i), -1, 0, 1))
+	}
+	f.kept = make([]*sessionPartition, 0, len(f.partitions))
+	var all fetchSessions
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC() // pools are empty after the second
+	runtime.ReadMemStats(&before)
+	id := all.open(new(fetchOwner), f, 0)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (after.HeapAlloc - before.HeapAlloc) / maxConnectionFetchPartitions
+	if each > 160 || all.byID[id] == nil {
+		t.Errorf("session %d has %d bytes for each", id, each)
+	}
+	runtime.KeepAlive(f)
 }
 
 // TestFetchSessionTimes shows that the server's clock decides who is idle.
