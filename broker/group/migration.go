@@ -49,10 +49,11 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 // protocol becomes a classic group. e.mu is held.
 func (c *Coordinator) keepConsumer(e *entry, now time.Time, records []consumer.Record) (*write, error) {
 	if e.consumer.OnlyClassic() {
-		tombstones, value := e.consumer.Downgrade(now, topics{c})
+		tombstones, value, behind := e.consumer.Downgrade(now, topics{c})
 		records = append(append(records, tombstones...), consumer.Record{Key: classicKey(e.id), Value: value.AppendTo(nil)})
 		e.consumer, e.classic = nil, classic.New(e.id, c.o.Classic)
 		e.classic.Restore(&value, now)
+		e.classic.Behind(behind)
 	}
 	e.noteEmpty(now)
 	return c.keep(e, records)
