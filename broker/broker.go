@@ -37,7 +37,7 @@ type Broker struct {
 	transactions   *txn.Coordinator
 	producerIDs    sync.Mutex // guards nextProducerID; held over a sync
 	nextProducerID int64
-	shareGroups    shareGroups
+	groupSettings  groupSettings
 
 	startedMS int64
 	numbers   atomic.Uint64

@@ -23,6 +23,7 @@ func (b *Broker) openCoordinators() (err error) {
 		Topic:     b.topicNamed,
 		TopicByID: b.topicWithID,
 		Topics:    b.topicsOfAll,
+		Settings:  b.settingsOf,
 		Now:       b.o.Now,
 		Logger:    b.o.Logger,
 	})

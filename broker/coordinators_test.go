@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -53,4 +54,56 @@ func TestOffsetsOfAnEndedTransaction(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is set for a group holds for its members, and after a restart, until it is
+// set back.
+func TestGroupSettings(t *testing.T) {
+	r := newRig(t)
+	_, err := r.b.CreateDestination(ctx, "t", destination.KindLog, nil)
+	r.must(err)
+	consume := func(id, member string, epoch int32) (int32, int16) {
+		q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		q.Version, q.Group, q.MemberID, q.MemberEpoch = 1, id, member, epoch
+		if epoch == 0 {
+			q.RebalanceTimeoutMillis, q.SubscribedTopicNames, q.Topics = 60_000, []string{"t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		}
+		a := r.b.Groups().ConsumerGroupHeartbeat(ctx, group.Client{}, q)
+		return a.HeartbeatIntervalMillis, a.ErrorCode
+	}
+	share := func(member string, epoch int32) int32 {
+		q := kmsg.NewPtrShareGroupHeartbeatRequest()
+		q.Version, q.GroupID, q.MemberID, q.MemberEpoch = 1, "s", member, epoch
+		if epoch == 0 {
+			q.SubscribedTopicNames = []string{"t"}
+		}
+		return r.b.Groups().ShareGroupHeartbeat(ctx, group.Client{}, q).HeartbeatIntervalMillis
+	}
+	want := func(what string, got, want int32) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: members are told %d ms, want %d", what, got, want)
+		}
+	}
+	ms, _ := consume("g", "m", 0)
+	want("a group without settings", ms, 3000)
+	want("a share group without settings", share("m", 0), 3000)
+	r.must(r.b.SetGroup("g", map[string]string{ConsumerHeartbeatInterval: "700", ConsumerSessionTimeout: "9000", ShareHeartbeatInterval: "1"}))
+	r.must(r.b.SetGroup("s", map[string]string{ShareHeartbeatInterval: "800"}))
+	r.must(r.b.SetGroup("later", map[string]string{ConsumerHeartbeatInterval: "900"}))
+	for _, when := range []string{"set", "after a restart"} {
+		ms, _ = consume("g", "m", 1)
+		want(when, ms, 700)
+		want(when+", share group", share("m", 1), 800)
+		r.reopen()
+	}
+	ms, _ = consume("later", "m", 0)
+	want("before it was made", ms, 900)
+	r.must(r.b.SetGroup("g", nil))
+	ms, _ = consume("g", "m", 1)
+	want("set back", ms, 3000)
+	if set := r.b.GroupsSet(); len(set) != 2 {
+		t.Errorf("set are %v", set)
+	}
+	r.is(r.b.SetGroup(strings.Repeat("x", 1<<16), nil), destination.ErrTooLarge)
 }

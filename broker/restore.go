@@ -41,7 +41,7 @@ func (b *Broker) restore() error {
 	if err := b.restoreProducerIDs(c.Facts[producerIDFact]); err != nil {
 		return err
 	}
-	if err := b.restoreShareGroups(c.Facts); err != nil {
+	if err := b.restoreGroupSettings(c.Facts); err != nil {
 		return err
 	}
 	if b.clusterID = c.Facts[clusterIDFact]; b.clusterID == "" {

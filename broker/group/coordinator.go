@@ -55,6 +55,10 @@ type Options struct {
 	// Topics are all that groups may subscribe to by a pattern.
 	Topics func() []*destination.Destination
 
+	// Settings are what is set for one group; nil if nothing can be. It is asked
+	// when a group is made or read, and after Configured.
+	Settings func(group string) GroupSettings
+
 	// OffsetsRetention is how long offsets are kept after their group has become
 	// empty, or after the last commit if that was later; default 7 days
 	// (offsets.retention.minutes).

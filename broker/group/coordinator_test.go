@@ -863,3 +863,38 @@ func TestSettings(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A session timeout that is set for a group holds from the next heartbeat on.
+func TestConfigured(t *testing.T) {
+	run(t, func(t *testing.T, r *rig) {
+		defer r.close()
+		r.configure("nobody", GroupSettings{ConsumerSession: time.Second}) // it is not there
+		r.consume("g", "m", 0)
+		r.share("s", "m", 0)
+		r.configure("g", GroupSettings{ConsumerSession: 10 * time.Second, ShareSession: time.Second})
+		time.Sleep(40 * time.Second)
+		a := r.consume("g", "m", 1)
+		if a.ErrorCode != 0 {
+			t.Fatalf("within the session that it began with: %+v", a)
+		}
+		if s := r.share("s", "m", 1); s.ErrorCode != 0 {
+			t.Fatalf("the setting of another group: %+v", s)
+		}
+		time.Sleep(9 * time.Second)
+		if a = r.consume("g", "m", 1); a.ErrorCode != 0 {
+			t.Fatalf("within its session: %+v", a)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		if a = r.consume("g", "m", 1); a.ErrorCode != codeUnknownMemberID {
+			t.Errorf("after its session: %+v", a)
+		}
+		r.configure("s", GroupSettings{ShareSession: 10 * time.Second})
+		if s := r.share("s", "m", 1); s.ErrorCode != 0 {
+			t.Fatalf("share: %+v", s)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		if s := r.share("s", "m", 1); s.ErrorCode != codeUnknownMemberID {
+			t.Errorf("share, after its session: %+v", s)
+		}
+	})
+}

@@ -167,12 +167,12 @@ func (l *loader) replay(b record.Batch, r *record.Record) error {
 	}
 	if isConsumer {
 		if e.consumer == nil {
-			e.consumer = consumer.New(id, l.c.o.Consumer)
+			e.consumer = consumer.New(id, l.c.consumerOptions(id))
 		}
 		return e.consumer.Replay(r.Key, r.Value)
 	}
 	if e.share == nil {
-		e.share = consumer.NewShare(id, l.c.o.Share)
+		e.share = consumer.NewShare(id, l.c.shareOptions(id))
 	}
 	return e.share.Replay(r.Key, r.Value)
 }

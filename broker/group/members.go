@@ -75,8 +75,7 @@ func (c *Coordinator) SyncGroup(ctx context.Context, _ Client, r *kmsg.SyncGroup
 	}
 	e, code := c.lock(r.Group, false)
 	if e != nil && e.consumer != nil {
-		defer c.unlock(e)
-		return syncConsumer(r, e.consumer.Sync(c.o.Now(), topics{c}, r))
+		return c.syncConsumer(e, r)
 	}
 	if e == nil || e.classic == nil {
 		if e != nil {
@@ -243,7 +242,7 @@ func (c *Coordinator) ShareGroupHeartbeat(_ context.Context, cl Client, r *kmsg.
 	}
 	g := e.share
 	if g == nil {
-		g = consumer.NewShare(e.id, c.o.Share)
+		g = consumer.NewShare(e.id, c.shareOptions(e.id))
 	}
 	now := c.o.Now()
 	result := g.Heartbeat(now, topics{c}, r, consumer.Client{ID: cl.ID, Host: cl.Host})

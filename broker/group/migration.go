@@ -25,9 +25,9 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 	case e.share != nil:
 		return nil, nil, false
 	case e.classic == nil:
-		return consumer.New(e.id, c.o.Consumer), nil, true
+		return consumer.New(e.id, c.consumerOptions(e.id)), nil, true
 	case e.classic.State() == classic.Empty: // it may change its protocol
-		return consumer.New(e.id, c.o.Consumer), e.tombstones(), true
+		return consumer.New(e.id, c.consumerOptions(e.id)), e.tombstones(), true
 	case e.classic.ProtocolType() != "consumer":
 		return nil, nil, false
 	}
@@ -39,9 +39,9 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 		})
 	}
 	if len(was.Members) == 0 { // they do not know yet that they are members
-		return consumer.New(e.id, c.o.Consumer), e.tombstones(), true
+		return consumer.New(e.id, c.consumerOptions(e.id)), e.tombstones(), true
 	}
-	g, upgrade, ok := consumer.Upgrade(e.id, c.o.Consumer, now, topics{c}, was)
+	g, upgrade, ok := consumer.Upgrade(e.id, c.consumerOptions(e.id), now, topics{c}, was)
 	return g, append(e.tombstones(), upgrade...), ok
 }
 
@@ -49,10 +49,11 @@ func (c *Coordinator) consumerOf(e *entry, now time.Time) (g *consumer.Group, re
 // protocol becomes a classic group. e.mu is held.
 func (c *Coordinator) keepConsumer(e *entry, now time.Time, records []consumer.Record) (*write, error) {
 	if e.consumer.OnlyClassic() {
-		tombstones, value := e.consumer.Downgrade(now, topics{c})
+		tombstones, value, behind := e.consumer.Downgrade(now, topics{c})
 		records = append(append(records, tombstones...), consumer.Record{Key: classicKey(e.id), Value: value.AppendTo(nil)})
 		e.consumer, e.classic = nil, classic.New(e.id, c.o.Classic)
 		e.classic.Restore(&value, now)
+		e.classic.Behind(behind)
 	}
 	e.noteEmpty(now)
 	return c.keep(e, records)
@@ -80,9 +81,20 @@ func (c *Coordinator) joinConsumer(e *entry, cl Client, r *kmsg.JoinGroupRequest
 	return a
 }
 
-func syncConsumer(r *kmsg.SyncGroupRequest, synced consumer.ClassicSync) *kmsg.SyncGroupResponse {
-	if synced.Code != codeNone {
+// syncConsumer answers the SyncGroup of a classic member of a KIP-848 group. It
+// takes over e.mu.
+func (c *Coordinator) syncConsumer(e *entry, r *kmsg.SyncGroupRequest) *kmsg.SyncGroupResponse {
+	synced := e.consumer.Sync(c.o.Now(), topics{c}, r)
+	w, err := c.keep(e, nil) // what it is told has to be durable
+	c.unlock(e)
+	if w != nil {
+		err = w.wait()
+	}
+	switch {
+	case synced.Code != codeNone:
 		return classic.RefuseSync(r, synced.Code)
+	case err != nil:
+		return classic.RefuseSync(r, codeOf(err))
 	}
 	a, kind := r.ResponseKind().(*kmsg.SyncGroupResponse), "consumer"
 	a.ProtocolType, a.Protocol, a.MemberAssignment = &kind, &synced.Protocol, synced.Assignment

@@ -484,3 +484,78 @@ func migrate(t *testing.T, seed uint64) {
 	w.settled(kind)
 	w.end(running)
 }
+
+// A static member takes its partitions with it when it changes its protocol, and
+// who it was before is fenced (KIP-345).
+func TestStaticMemberMigrates(t *testing.T) {
+	run(t, func(t *testing.T, r *rig) {
+		instance := "i"
+		join := func(id string) *kmsg.JoinGroupResponse {
+			q := r.joinRequest("g", id, time.Minute)
+			q.InstanceID = &instance
+			return r.c.JoinGroup(ctx, r.cl, q)
+		}
+		sync := func(m member, all ...kmsg.SyncGroupRequestGroupAssignment) *kmsg.SyncGroupResponse {
+			q := kmsg.NewPtrSyncGroupRequest()
+			q.Version, q.Group, q.MemberID, q.Generation, q.InstanceID, q.GroupAssignment = 5, "g", m.id, m.generation, &instance, all
+			return r.c.SyncGroup(ctx, r.cl, q)
+		}
+		heartbeat848 := func(id string, epoch int32) *kmsg.ConsumerGroupHeartbeatResponse {
+			q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+			q.Version, q.Group, q.MemberID, q.MemberEpoch, q.InstanceID = 1, "g", id, epoch, &instance
+			if epoch == 0 {
+				q.RebalanceTimeoutMillis, q.SubscribedTopicNames, q.Topics = 60_000, []string{"a"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+			}
+			return r.c.ConsumerGroupHeartbeat(ctx, r.cl, q)
+		}
+		led := func() member { // a classic group of this member
+			t.Helper()
+			a := join("")
+			if a.ErrorCode == 0 && a.LeaderID == "" { // into a group of KIP-848, which it ends
+				if s := sync(member{id: a.MemberID, generation: a.Generation}); s.ErrorCode != 27 {
+					t.Errorf("sync while the group changes: %+v", s)
+				}
+				a = join(a.MemberID)
+			}
+			if a.ErrorCode != 0 || a.LeaderID != a.MemberID {
+				t.Fatalf("join: %+v", a)
+			}
+			m := member{id: a.MemberID, generation: a.Generation, instance: instance}
+			if s := sync(m, assign(a.Members)...); s.ErrorCode != 0 {
+				t.Fatalf("sync: %+v", s)
+			}
+			return m
+		}
+		old := led()
+		if code := r.commitAs(old, "g", offsets{"a/0": 5}); code != 0 {
+			t.Fatal(code)
+		}
+		a := heartbeat848("k", 0)
+		if a.ErrorCode != 0 || a.Assignment == nil || len(a.Assignment.Topics) != 1 || len(a.Assignment.Topics[0].Partitions) != 4 {
+			t.Fatalf("it is not given all at once: %+v", a)
+		}
+		if s := sync(old); s.ErrorCode != 82 {
+			t.Errorf("the member that it was: %+v", s)
+		}
+		r = r.crash(1)
+		r.has("g", offsets{"a/0": 5})
+		if b := heartbeat848("k", a.MemberEpoch); b.ErrorCode != 0 {
+			t.Errorf("after a crash: %+v", b)
+		}
+		if all := r.listed(nil, nil); fmt.Sprint(all) != "[g Consumer Stable]" {
+			t.Errorf("listed: %v", all)
+		}
+		again := led()
+		if b := heartbeat848("k", a.MemberEpoch); b.ErrorCode != codeGroupIDNotFound {
+			t.Errorf("the member that it was: %+v", b)
+		}
+		r = r.crash(2)
+		if code := r.commitAs(again, "g", offsets{"a/0": 6}); code != 0 {
+			t.Errorf("commit after a crash: %d", code)
+		}
+		if all := r.listed(nil, nil); fmt.Sprint(all) != "[g Classic Stable]" {
+			t.Errorf("listed: %v", all)
+		}
+		r.close()
+	})
+}

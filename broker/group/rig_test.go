@@ -33,6 +33,7 @@ type rig struct {
 	log    *destination.Destination
 	made   bool
 	topics map[string]*destination.Destination
+	set    map[string]GroupSettings
 }
 
 // openRig opens what fs holds. It must run in a synctest bubble. topics are those
@@ -107,11 +108,24 @@ func (r *rig) openCoordinator() {
 			defer r.mu.Unlock()
 			return slices.Collect(maps.Values(r.topics))
 		},
+		Settings: func(group string) GroupSettings {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.set[group]
+		},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// configure sets something for a group.
+func (r *rig) configure(group string, s GroupSettings) {
+	r.mu.Lock()
+	r.set = map[string]GroupSettings{group: s}
+	r.mu.Unlock()
+	r.c.Configured(group)
 }
 
 var topicIDs byte

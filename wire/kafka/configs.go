@@ -19,7 +19,7 @@ import (
 // A topic's configs are the settings of the destination under the same names,
 // and the rest of Kafka's names at the values that hold here. Those can be set to
 // just that value; every other value, and every unknown name, is INVALID_CONFIG.
-// Those of groups are in share_configs.go.
+// Those of groups are in group_configs.go.
 // AlterConfigs sets all that it does not name back to the default.
 
 // configEntry is one config of a topic.
@@ -224,6 +224,7 @@ func (c *connection) brokerConfigs() []configEntry {
 		static("compression.type", "producer", kmsg.ConfigTypeString),
 		static("default.replication.factor", "1", kmsg.ConfigTypeInt),
 		static("delete.topic.enable", "true", kmsg.ConfigTypeBoolean),
+		static("group.consumer.migration.policy", "bidirectional", kmsg.ConfigTypeString),
 		static("log.cleanup.policy", defaults["cleanup.policy"], kmsg.ConfigTypeList),
 		static("log.dirs", c.server.broker.Dir(), kmsg.ConfigTypeString),
 		static("log.retention.bytes", defaults["retention.bytes"], kmsg.ConfigTypeLong),
@@ -372,7 +373,7 @@ func (c *connection) listConfigResources(_ context.Context, r *kmsg.ListConfigRe
 		}
 	}
 	if wanted(kmsg.ConfigResourceTypeGroupConfig) {
-		for _, g := range c.server.broker.ShareGroupsSet() {
+		for _, g := range c.server.broker.GroupsSet() {
 			add(g, kmsg.ConfigResourceTypeGroupConfig)
 		}
 	}

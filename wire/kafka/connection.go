@@ -26,8 +26,9 @@ type connection struct {
 	buffer   []byte // of the request that is being handled
 	clientID string
 	host     string
-	software string // name and version, once ApiVersions has said it
-	shares   int    // share sessions that it has opened; guarded by theirs
+	software string      // name and version, once ApiVersions has said it
+	shares   int         // share sessions that it has opened; guarded by theirs
+	fetches  *fetchOwner // of its fetch sessions; nil if it never opened one
 }
 
 // maxPipelined bounds the requests of a connection that are not answered yet.

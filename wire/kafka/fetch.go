@@ -20,8 +20,7 @@ import (
 // partition that has one may be longer. With nothing to give, the request waits
 // until there are MinBytes or MaxWait is over. A committed read (KIP-98) ends at
 // the last stable offset and lists the aborted transactions in what it gives,
-// by first offset. There are no fetch sessions (KIP-227): every answer has
-// session 0, which tells the client to name its partitions each time.
+// by first offset. Sessions (KIP-227) are in fetch_session.go.
 
 const (
 	// maxFetchBytes bounds the records of one answer.
@@ -34,9 +33,12 @@ const (
 type fetched struct {
 	version    int16
 	code       int16
+	session    int32
 	topics     []fetchedTopic
-	partitions []fetchedPartition // of all topics, in order
-	records    []byte             // of all partitions
+	partitions []fetchedPartition  // of all topics, in order
+	kept       []*sessionPartition // the same in their session
+	records    []byte              // of all partitions
+	vain       int                 // bytes that were read and did not fit
 	head       []byte
 }
 
@@ -54,8 +56,9 @@ type fetchedPartition struct {
 	lastStable int64
 	start      int64
 	aborted    []destination.AbortedTransaction
-	committed  bool // the client reads committed: the list is there, be it empty
-	from, to   int  // of records
+	committed  bool  // the client reads committed: the list is there, be it empty
+	from, to   int   // of records
+	epoch      int32 // leader epoch that the client believes in
 	offset     int64
 	max        int
 }
@@ -65,31 +68,93 @@ var fetchBuffers = sync.Pool{New: func() any { return new(fetched) }}
 // keptFetch is the largest buffer that is kept for the next answer.
 const keptFetch = 4 << 20
 
+// keptPartitions is the most partitions that room is kept for.
+const keptPartitions = 4096
+
 func fetch(c *connection, request kmsg.Request, a *reply) {
 	r := request.(*kmsg.FetchRequest)
 	f := fetchBuffers.Get().(*fetched)
 	f.version = r.Version
-	switch {
-	case r.SessionID != 0 && r.SessionEpoch > 0:
-		f.code = codeFetchSessionIDNotFound
-	default:
-		c.fetch(c.ctx, r, f)
-	}
+	c.fetch(c.ctx, r, f)
 	a.done(f)
 }
 
 func (c *connection) fetch(ctx context.Context, r *kmsg.FetchRequest, f *fetched) {
+	all := &c.server.fetches
+	if r.Version < 7 || r.SessionEpoch == closeFetchSession || r.SessionEpoch == openFetchSession {
+		if r.Version >= 7 {
+			all.close(r.SessionID)
+		}
+		c.fetchNamed(ctx, r, f)
+		if r.Version >= 7 && r.SessionEpoch == openFetchSession {
+			if c.fetches == nil {
+				c.fetches = new(fetchOwner)
+			}
+			f.session = all.open(c.fetches, f, c.server.now())
+		}
+		return
+	}
+	s, epoch, code := all.next(r, c.server.now())
+	switch {
+	case code != codeNone:
+		f.code = code
+	case s == nil:
+		c.fetchNamed(ctx, r, f)
+	default:
+		c.fetchKept(ctx, r, s, f)
+		f.session = s.id
+		if !s.finish(epoch, f) {
+			clear(f.partitions)
+			f.code, f.partitions = codeInvalidFetchSessionEpoch, f.partitions[:0]
+		}
+	}
+}
+
+// fetchNamed fetches what the request names, and answers for all of that.
+func (c *connection) fetchNamed(ctx context.Context, r *kmsg.FetchRequest, f *fetched) {
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		f.topics = append(f.topics, fetchedTopic{name: t.Topic, id: t.TopicID, partitions: len(t.Partitions)})
 		d, code := c.lookup(t.Topic, t.TopicID, r.Version >= 13, session.OperationConsume)
 		for j := range t.Partitions {
-			f.partitions = append(f.partitions, begin(d, code, &t.Partitions[j], r.IsolationLevel == 1))
+			n := &t.Partitions[j]
+			p := asked(n.Partition, n.CurrentLeaderEpoch, n.FetchOffset, n.PartitionMaxBytes)
+			p.begin(d, code, r.IsolationLevel == 1)
+			f.partitions = append(f.partitions, p)
 		}
 	}
+	f.await(ctx, r)
+}
+
+// fetchKept fetches what a session has.
+func (c *connection) fetchKept(ctx context.Context, r *kmsg.FetchRequest, s *fetchSession, f *fetched) {
+	s.list(f)
+	type found struct {
+		d    *destination.Destination
+		code int16
+	}
+	var last *sessionTopic
+	var now found
+	seen := map[*sessionTopic]found{}
+	for i, k := range f.kept {
+		if k.topic != last {
+			var ok bool
+			if now, ok = seen[k.topic]; !ok {
+				now.d, now.code = c.lookup(k.topic.name, k.topic.id, s.byID, session.OperationConsume)
+				seen[k.topic] = now
+			}
+			last = k.topic
+		}
+		f.partitions[i].begin(now.d, now.code, r.IsolationLevel == 1)
+	}
+	f.await(ctx, r)
+}
+
+// await fills the answer, as soon as there is enough or the time is over.
+func (f *fetched) await(ctx context.Context, r *kmsg.FetchRequest) {
 	limit := min(int(r.MaxBytes), maxFetchBytes)
 	wait := min(time.Duration(max(r.MaxWaitMillis, 0))*time.Millisecond, maxFetchWait)
-	if enough := f.fill(limit, int(r.MinBytes)); enough || wait == 0 {
+	if enough := f.fill(limit, int(r.MinBytes)); enough || wait == 0 || len(f.partitions) == 0 {
 		return
 	}
 	// Watch first, look again, and only then wait, so that nothing is missed.
@@ -100,8 +165,11 @@ func (c *connection) fetch(ctx context.Context, r *kmsg.FetchRequest, f *fetched
 		default:
 		}
 	}
+	watched := map[*destination.Partition]struct{}{} // one may be named often
 	for i := range f.partitions {
-		if p := f.partitions[i].partition; p != nil {
+		p := f.partitions[i].partition
+		if _, ok := watched[p]; !ok && p != nil {
+			watched[p] = struct{}{}
 			defer p.Watch(wake)()
 		}
 	}
@@ -118,30 +186,34 @@ func (c *connection) fetch(ctx context.Context, r *kmsg.FetchRequest, f *fetched
 	}
 }
 
-// begin checks what is asked of one partition.
-func begin(d *destination.Destination, code int16, p *kmsg.FetchRequestTopicPartition, committed bool) fetchedPartition {
-	f := fetchedPartition{
-		number: p.Partition, code: code, high: -1, lastStable: -1, start: -1,
-		offset: p.FetchOffset, max: int(p.PartitionMaxBytes), committed: committed,
+// asked is a partition as a client asks for it.
+func asked(number, epoch int32, offset int64, bytes int32) fetchedPartition {
+	return fetchedPartition{
+		number: number, high: -1, lastStable: -1, start: -1,
+		epoch: epoch, offset: offset, max: int(bytes),
 	}
+}
+
+// begin checks what is asked, of d or of a topic that has an error.
+func (p *fetchedPartition) begin(d *destination.Destination, code int16, committed bool) {
+	p.code, p.committed = code, committed
 	if code != codeNone {
-		return f
+		return
 	}
-	partition := partitionOf(d, p.Partition)
+	partition := partitionOf(d, p.number)
 	if partition == nil {
-		f.code = codeUnknownTopicOrPartition
-		return f
+		p.code = codeUnknownTopicOrPartition
+		return
 	}
-	if f.code = checkEpoch(partition, p.CurrentLeaderEpoch); f.code == codeNone {
-		f.partition = partition
+	if p.code = checkEpoch(partition, p.epoch); p.code == codeNone {
+		p.partition = partition
 	}
-	return f
 }
 
 // fill reads what there is, and says whether that is enough, or an error that
 // the client should hear of at once.
 func (f *fetched) fill(limit, enough int) bool {
-	f.records = f.records[:0]
+	f.records, f.vain = f.records[:0], 0
 	failed := false
 	for i := range f.partitions {
 		p := &f.partitions[i]
@@ -153,7 +225,9 @@ func (f *fetched) fill(limit, enough int) bool {
 	return failed || len(f.records) >= enough
 }
 
-// read adds a partition's batches within what is left of the limit.
+// read adds a partition's batches within what is left of the limit. What was read
+// and did not fit counts too, so that many partitions with large batches cost no
+// more than the limit either.
 func (f *fetched) read(p *fetchedPartition, limit int) {
 	p.code, p.aborted = codeNone, nil
 	p.high, p.start = p.partition.Stable(), p.partition.Start()
@@ -170,7 +244,7 @@ func (f *fetched) read(p *fetchedPartition, limit int) {
 	if p.committed {
 		end = p.lastStable
 	}
-	room := min(p.max, limit-len(f.records))
+	room := min(p.max, limit-len(f.records)-f.vain)
 	if p.offset >= end || room <= 0 && len(f.records) > 0 {
 		return
 	}
@@ -181,6 +255,8 @@ func (f *fetched) read(p *fetchedPartition, limit int) {
 	}
 	got := all[p.from:]
 	if first, _, err := record.Next(got); err == nil && len(first) > room && p.from > 0 {
+		f.records = all[:p.from] // it may have grown
+		f.vain += len(got)
 		return // it does not fit any more; the next request will have it
 	}
 	if end < p.high {
@@ -255,7 +331,7 @@ func (f *fetched) segments() net.Buffers {
 	dst = binary.BigEndian.AppendUint32(dst, 0) // throttle time
 	if f.version >= 7 {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(f.code))
-		dst = binary.BigEndian.AppendUint32(dst, 0) // session
+		dst = binary.BigEndian.AppendUint32(dst, uint32(f.session))
 	}
 	count(len(f.topics))
 	next := 0
@@ -316,9 +392,13 @@ func (f *fetched) segments() net.Buffers {
 
 // release implements segmented.
 func (f *fetched) release() {
-	clear(f.topics)
-	clear(f.partitions)
-	kept := fetched{topics: f.topics[:0], partitions: f.partitions[:0], head: f.head[:0]}
+	kept := fetched{}
+	if cap(f.partitions) <= keptPartitions && cap(f.kept) <= keptPartitions && cap(f.topics) <= keptPartitions {
+		clear(f.topics)
+		clear(f.partitions)
+		clear(f.kept)
+		kept.topics, kept.partitions, kept.kept, kept.head = f.topics[:0], f.partitions[:0], f.kept[:0], f.head[:0]
+	}
 	if cap(f.records) <= keptFetch {
 		kept.records = f.records[:0]
 	}

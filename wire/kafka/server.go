@@ -46,6 +46,7 @@ type Server struct {
 	broker  *broker.Broker
 	options Options
 	shares  shareSessions
+	fetches fetchSessions
 
 	mu          sync.Mutex // guards what follows
 	connections map[*connection]struct{}

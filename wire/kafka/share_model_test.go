@@ -351,7 +351,7 @@ func TestShareModel(t *testing.T) {
 	for seed := range uint64(8) {
 		m := &shareModel{shareRig: newShareRig(t), random: rand.New(rand.NewPCG(seed, 1)), seed: seed, members: make([]*sharer, 3)}
 		m.create("t", "partitions=2", fmt.Sprint("max.deliveries=", modelDeliveries))
-		m.shareRig.broker.SetShareGroup("g", map[string]string{shareReset: "earliest"})
+		m.shareRig.broker.SetGroup("g", map[string]string{shareReset: "earliest"})
 		m.start()
 		for range 250 {
 			m.step()

@@ -1022,7 +1022,7 @@ func TestGroupConfigs(t *testing.T) {
 	r.configure(c, "g", shareLock, "", 0)
 	r.configure(c, "g", shareLimit, "", 0)
 	r.configure(c, "g", shareIsolation, "", 0)
-	if left := r.broker.ShareGroupsSet(); len(left) != 0 {
+	if left := r.broker.GroupsSet(); len(left) != 0 {
 		t.Errorf("%v are left", left)
 	}
 }

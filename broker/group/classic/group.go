@@ -112,8 +112,9 @@ type Group struct {
 	remaining time.Duration // by how much newcomers can still prolong it
 	fresh     bool          // some came since it was last prolonged
 
-	topics map[string]bool // what consumers subscribe to; nil if not computed
-	wake   time.Time       // no deadline is before it; zero for none
+	behind map[string]int32 // what members who come from another protocol take for the generation
+	topics map[string]bool  // what consumers subscribe to; nil if not computed
+	wake   time.Time        // no deadline is before it; zero for none
 }
 
 // member is one member of the group.

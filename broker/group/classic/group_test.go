@@ -878,9 +878,22 @@ func TestRestore(t *testing.T) {
 	r.g.Restore(&v, r.now)
 	r.state(PreparingRebalance)
 	r.beats(codeRebalanceInProgress, "m", 5)
+	r.beats(codeIllegalGeneration, "m", 4)
+	r.g.Behind(map[string]int32{"m": 4})
+	r.beats(codeRebalanceInProgress, "m", 4)
+	r.beats(codeIllegalGeneration, "m", 3)
+	for generation, want := range map[int32]int16{3: codeIllegalGeneration, 4: codeNone, 5: codeNone} {
+		if code := r.g.CheckCommit(r.now, "m", nil, generation, false); code != want {
+			t.Errorf("commit at %d: %d", generation, code)
+		}
+	}
 	if all := r.g.Members(); len(all) != 1 || string(all[0].Assignment) != "a" {
 		t.Errorf("members: %+v", all)
 	}
+	if got := r.joined(r.join(asker{id: "m", protocols: []string{""}})); got.Generation != 6 {
+		t.Errorf("it joins: %+v", got)
+	}
+	r.beats(codeIllegalGeneration, "m", 4) // it knows better by now
 }
 
 // What could not be recorded is assigned anew.

@@ -32,6 +32,20 @@ func (g *Group) Members() (all []Member) {
 	return all
 }
 
+// Behind tells that members who come from another protocol take another number for
+// the generation. As long as the group waits for them they keep what they have:
+// they are told to join, and may commit.
+func (g *Group) Behind(generations map[string]int32) { g.behind = generations }
+
+// isGeneration says whether a member may take that for the generation.
+func (g *Group) isGeneration(m *member, generation int32) bool {
+	if generation == g.generation {
+		return true
+	}
+	known, ok := g.behind[m.id]
+	return ok && generation == known && g.state == PreparingRebalance
+}
+
 // Dissolve ends the group, whose members go on under another protocol. Who waits
 // is told to join again.
 func (g *Group) Dissolve() (r Result) {

@@ -108,6 +108,7 @@ func (g *Group) completeJoin(now time.Time, r *Result) {
 	}
 	g.initial = false
 	g.generation++
+	g.behind = nil
 	g.protocol = g.vote(members)
 	g.become(CompletingRebalance, now)
 	g.stepUntil(now.Add(g.rebalanceTimeout()))

@@ -11,7 +11,7 @@ func (g *Group) Sync(now time.Time, q *kmsg.SyncGroupRequest, t Ticket) (r Resul
 	m, code := g.checkMember(q.MemberID, q.InstanceID)
 	switch {
 	case code != codeNone:
-	case q.Generation != g.generation:
+	case !g.isGeneration(m, q.Generation):
 		code = codeIllegalGeneration
 	case q.ProtocolType != nil && *q.ProtocolType != g.protocolType, q.Protocol != nil && *q.Protocol != g.protocol:
 		code = codeInconsistentGroupProtocol
@@ -94,7 +94,7 @@ func (g *Group) Heartbeat(now time.Time, q *kmsg.HeartbeatRequest) (code int16) 
 	switch {
 	case code != codeNone:
 		return code
-	case q.Generation != g.generation:
+	case !g.isGeneration(m, q.Generation):
 		return codeIllegalGeneration
 	}
 	g.listen(m, now)
@@ -121,7 +121,7 @@ func (g *Group) CheckCommit(now time.Time, memberID string, instance *string, ge
 	switch {
 	case code != codeNone:
 		return code
-	case generation != g.generation:
+	case !g.isGeneration(m, generation):
 		return codeIllegalGeneration
 	case transactional:
 		return codeNone

@@ -94,20 +94,27 @@ func (g *Group) OnlyClassic() bool { return len(g.members) > 0 && g.classics == 
 
 // Downgrade ends the group: the tombstones of all that was recorded of it, and
 // the classic group that goes on. It has no leader, by which it is known that its
-// members have to join again.
-func (g *Group) Downgrade(now time.Time, topics Topics) ([]Record, kmsg.GroupMetadataValue) {
+// members have to join again. behind are the epochs of members that are not yet at
+// its generation.
+func (g *Group) Downgrade(now time.Time, topics Topics) (tombstones []Record, v kmsg.GroupMetadataValue, behind map[string]int32) {
 	kind, protocol := protocolType, g.commonProtocol()
-	v := kmsg.NewGroupMetadataValue()
+	v = kmsg.NewGroupMetadataValue()
 	v.Version, v.ProtocolType, v.Protocol, v.CurrentStateTimestamp = 3, kind, &protocol, now.UnixMilli()
 	for _, m := range g.sorted() {
-		v.Generation = max(v.Generation, m.epoch, 1) // so that those who are not behind may go on
+		v.Generation = max(v.Generation, m.epoch, 1)
 		x := kmsg.NewGroupMetadataValueMember()
 		x.MemberID, x.InstanceID, x.ClientID, x.ClientHost = m.id, nullable(m.instance), m.clientID, m.clientHost
 		x.SessionTimeoutMillis, x.RebalanceTimeoutMillis = m.classic.sessionMillis, m.rebalanceTimeoutMillis
 		x.Subscription, x.Assignment = m.classic.metadata(protocol), m.assignment(topics, true)
 		v.Members = append(v.Members, x)
 	}
-	return g.delete(), v
+	behind = map[string]int32{}
+	for _, m := range g.members {
+		if m.epoch < v.Generation {
+			behind[m.id] = m.epoch
+		}
+	}
+	return g.delete(), v, behind
 }
 
 // commonProtocol is one that all members have, all of which are classic.

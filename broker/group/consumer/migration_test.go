@@ -200,7 +200,7 @@ func (c *simulated) writes(g *Group, now time.Time, topics Topics) []Record {
 
 // convert has a settled group become a classic one and be what it was again.
 func (w *world) convert() {
-	records, v := w.replayed().Downgrade(w.now, w.topics)
+	records, v, behind := w.replayed().Downgrade(w.now, w.topics)
 	after := New("g", w.options())
 	for _, r := range append(slices.Clone(w.log), records...) {
 		if err := after.Replay(r.Key, r.Value); err != nil {
@@ -212,6 +212,11 @@ func (w *world) convert() {
 	}
 	if v.Leader != nil || len(v.Members) != w.group.Size() || v.Protocol == nil || *v.Protocol != "range" && *v.Protocol != "cooperative-sticky" {
 		w.failf("the classic group is %+v", v)
+	}
+	for id, epoch := range behind {
+		if m := w.group.members[id]; m.epoch != epoch || epoch >= v.Generation {
+			w.failf("%s at %d is behind at %d of %d", id, m.epoch, epoch, v.Generation)
+		}
 	}
 	was := Classic{Generation: v.Generation}
 	for _, m := range v.Members {

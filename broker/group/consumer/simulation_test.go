@@ -572,7 +572,7 @@ func (w *world) converged() {
 	}
 }
 
-var seeds = flag.Int("seeds", 40, "how many simulations to run")
+var seeds = flag.Int("seeds", 25, "how many simulations to run")
 
 func TestSimulation(t *testing.T) {
 	for seed := range uint64(*seeds) {

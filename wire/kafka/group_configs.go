@@ -9,12 +9,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/polylog-mq/polylog/broker"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/queue"
 )
 
-// The configs of groups (resource type 32). Those of share groups can be set;
-// the others stand at the values that hold here.
+// The configs of groups (resource type 32).
 
 const (
 	shareReset     = "share.auto.offset.reset"
@@ -32,16 +32,24 @@ const (
 	maxShareDeliveries = 1000
 )
 
+// The bounds of how often members are heard of, and how long they may be silent:
+// as those of the classic protocol's sessions.
+const (
+	minGroupSession   = 6 * time.Second
+	maxGroupSession   = 30 * time.Minute
+	minGroupHeartbeat = 100 * time.Millisecond
+)
+
 // groupConfigs are all configs of groups.
 var groupConfigs = []configEntry{
-	{name: "consumer.heartbeat.interval.ms", fallback: "3000", kind: kmsg.ConfigTypeInt, readOnly: true},
-	{name: "consumer.session.timeout.ms", fallback: "45000", kind: kmsg.ConfigTypeInt, readOnly: true},
+	{name: broker.ConsumerHeartbeatInterval, fallback: "3000", kind: kmsg.ConfigTypeInt, doc: "How often members of a consumer group (KIP-848) are to be heard of."},
+	{name: broker.ConsumerSessionTimeout, fallback: "45000", kind: kmsg.ConfigTypeInt, doc: "How long a member of a consumer group (KIP-848) may be silent."},
 	{name: shareReset, fallback: "latest", kind: kmsg.ConfigTypeString, doc: "Where a share group begins to consume a topic: latest or earliest."},
 	{name: shareLimit, fallback: "0", kind: kmsg.ConfigTypeInt, doc: "Deliveries after which a record goes to the topic's dead letter destination; 0 is what the topic's max.deliveries says."},
-	{name: "share.heartbeat.interval.ms", fallback: "3000", kind: kmsg.ConfigTypeInt, readOnly: true},
+	{name: broker.ShareHeartbeatInterval, fallback: "3000", kind: kmsg.ConfigTypeInt, doc: "How often members of a share group are to be heard of."},
 	{name: shareIsolation, fallback: "read_committed", kind: kmsg.ConfigTypeString, doc: "Always read_committed."},
 	{name: shareLock, fallback: "30000", kind: kmsg.ConfigTypeInt, doc: "How long a member may keep a record."},
-	{name: "share.session.timeout.ms", fallback: "45000", kind: kmsg.ConfigTypeInt, readOnly: true},
+	{name: broker.ShareSessionTimeout, fallback: "45000", kind: kmsg.ConfigTypeInt, doc: "How long a member of a share group may be silent."},
 }
 
 // checkGroupConfig says whether a group's config may have a value.
@@ -50,13 +58,21 @@ func checkGroupConfig(name, value string) error {
 	bad := func(reason string) error {
 		return coded(codeInvalidConfig, fmt.Sprintf("Invalid value %s for configuration %s: %s", value, name, reason))
 	}
-	switch {
-	case i < 0:
+	if i < 0 {
 		return coded(codeInvalidConfig, "Unknown group config name: "+name)
-	case groupConfigs[i].readOnly && value != groupConfigs[i].fallback:
-		return bad(fmt.Sprintf("it is %s here and cannot be changed", groupConfigs[i].fallback))
+	}
+	within := func(least, most time.Duration) error {
+		ms, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || ms < least.Milliseconds() || ms > most.Milliseconds() {
+			return bad(fmt.Sprintf("it is milliseconds from %d to %d", least.Milliseconds(), most.Milliseconds()))
+		}
+		return nil
 	}
 	switch name {
+	case broker.ConsumerSessionTimeout, broker.ShareSessionTimeout:
+		return within(minGroupSession, maxGroupSession)
+	case broker.ConsumerHeartbeatInterval, broker.ShareHeartbeatInterval:
+		return within(minGroupHeartbeat, maxGroupSession)
 	case shareReset:
 		if value != "latest" && value != "earliest" {
 			return bad("it is latest or earliest")
@@ -66,10 +82,7 @@ func checkGroupConfig(name, value string) error {
 			return bad("share groups always read committed records here")
 		}
 	case shareLock:
-		ms, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || ms < minShareLock.Milliseconds() || ms > maxShareLock.Milliseconds() {
-			return bad(fmt.Sprintf("it is milliseconds from %d to %d", minShareLock.Milliseconds(), maxShareLock.Milliseconds()))
-		}
+		return within(minShareLock, maxShareLock)
 	case shareLimit:
 		if n, err := strconv.Atoi(value); err != nil || n < 0 || n > maxShareDeliveries {
 			return bad(fmt.Sprintf("it is a number from 0 to %d", maxShareDeliveries))
@@ -78,13 +91,23 @@ func checkGroupConfig(name, value string) error {
 	return nil
 }
 
+// groupMilliseconds is a group's setting, which was checked, or its default.
+func groupMilliseconds(settings map[string]string, name string) int64 {
+	value, set := settings[name]
+	if i := slices.IndexFunc(groupConfigs, func(e configEntry) bool { return e.name == name }); !set {
+		value = groupConfigs[i].fallback
+	}
+	ms, _ := strconv.ParseInt(value, 10, 64)
+	return ms
+}
+
 // configsOfGroup are a group's. Every name is a group's, whether it is in use
 // or not.
 func (c *connection) configsOfGroup(group string) ([]configEntry, error) {
 	if group == "" {
 		return nil, coded(codeInvalidRequest, "a group has a name")
 	}
-	set := c.server.broker.ShareGroupSettings(group)
+	set := c.server.broker.GroupSettings(group)
 	list := slices.Clone(groupConfigs)
 	for i := range list {
 		list[i].value = list[i].fallback
@@ -103,7 +126,7 @@ func (c *connection) alterGroup(group string, all, validateOnly bool, changes ma
 	}
 	settings := map[string]string{}
 	if !all {
-		maps.Copy(settings, c.server.broker.ShareGroupSettings(group))
+		maps.Copy(settings, c.server.broker.GroupSettings(group))
 	}
 	for name, value := range changes {
 		if value == nil {
@@ -118,10 +141,17 @@ func (c *connection) alterGroup(group string, all, validateOnly bool, changes ma
 		}
 		settings[name] = *value
 	}
+	for _, pair := range [][2]string{
+		{broker.ConsumerHeartbeatInterval, broker.ConsumerSessionTimeout}, {broker.ShareHeartbeatInterval, broker.ShareSessionTimeout},
+	} {
+		if groupMilliseconds(settings, pair[0]) >= groupMilliseconds(settings, pair[1]) {
+			return coded(codeInvalidConfig, fmt.Sprintf("%s has to be less than %s", pair[0], pair[1]))
+		}
+	}
 	if validateOnly {
 		return nil
 	}
-	return c.server.broker.SetShareGroup(group, settings)
+	return c.server.broker.SetGroup(group, settings)
 }
 
 // alterGroupAll is AlterConfigs.
@@ -166,7 +196,7 @@ type shareSettings struct {
 // group says nothing, the lock is the destination's lock.timeout. What is
 // stored has been checked.
 func (s *Server) shareSettings(group string, d *destination.Destination) shareSettings {
-	set := s.broker.ShareGroupSettings(group)
+	set := s.broker.GroupSettings(group)
 	settings := shareSettings{start: queue.Start{Kind: queue.StartEnd}, lock: defaultShareLock}
 	if d != nil && d.Settings.LockTimeout > 0 {
 		settings.lock = d.Settings.LockTimeout
