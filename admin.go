@@ -20,6 +20,24 @@ type (
 	SubscriptionInfo = native.SubscriptionInfo
 	BrokerStats      = native.BrokerStats
 	StartKind        = native.StartKind
+	GroupInfo        = native.GroupInfo
+	GroupDescription = native.GroupDescription
+	GroupMember      = native.GroupMember
+	GroupOffset      = native.GroupOffset
+	GroupResetSpec   = native.GroupResetSpec
+	GroupOffsetReset = native.GroupOffsetReset
+	ResetTo          = native.ResetTo
+)
+
+// Where a group's offsets are set to; what is outside the log becomes its start
+// or end.
+const (
+	ResetEarliest = native.ResetEarliest
+	ResetLatest   = native.ResetLatest
+	ResetOffset   = native.ResetOffset  // Offset
+	ResetTime     = native.ResetTime    // the first record at or after AtMS
+	ResetShift    = native.ResetShift   // Offset further, or back
+	ResetCurrent  = native.ResetCurrent // where they are
 )
 
 // Where a subscription starts or is set to.
@@ -123,6 +141,39 @@ func (a Admin) DeleteSubscription(ctx context.Context, spec SubscriptionSpec) er
 func (a Admin) SeekSubscription(ctx context.Context, spec SubscriptionSpec) (*SubscriptionInfo, error) {
 	info := new(SubscriptionInfo)
 	return info, a.ask(ctx, native.VerbSubscriptionSeek, &spec, info, false)
+}
+
+// Groups lists the groups of consumers, those of share groups among them.
+func (a Admin) Groups(ctx context.Context) ([]GroupInfo, error) {
+	var list []GroupInfo
+	err := a.ask(ctx, native.VerbGroupList, nil, &list, true)
+	return list, err
+}
+
+// DescribeGroup describes a group, with how far behind it is.
+func (a Admin) DescribeGroup(ctx context.Context, name string) (*GroupDescription, error) {
+	d := new(GroupDescription)
+	return d, a.ask(ctx, native.VerbGroupDescribe, &native.GroupQuery{Name: name}, d, true)
+}
+
+// ResetGroup sets what a consumer group has committed of a topic, and returns
+// what that changes; with spec.DryRun nothing is done. It fails with ErrConflict
+// while the group has members.
+func (a Admin) ResetGroup(ctx context.Context, spec GroupResetSpec) ([]GroupOffsetReset, error) {
+	var list []GroupOffsetReset
+	err := a.ask(ctx, native.VerbGroupReset, &spec, &list, spec.DryRun)
+	return list, err
+}
+
+// DeleteGroup deletes a group without members, with what it has committed.
+func (a Admin) DeleteGroup(ctx context.Context, name string) error {
+	return a.ask(ctx, native.VerbGroupDelete, &native.GroupQuery{Name: name}, nil, false)
+}
+
+// DeleteGroupOffsets forgets what a group has committed of a topic that it does
+// not consume, in all partitions unless some are named.
+func (a Admin) DeleteGroupOffsets(ctx context.Context, group, topic string, partitions ...int32) error {
+	return a.ask(ctx, native.VerbGroupDeleteOffsets, &native.GroupQuery{Name: group, Topic: topic, Partitions: partitions}, nil, false)
 }
 
 // Stats describes the broker.

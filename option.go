@@ -108,6 +108,7 @@ type consumeOptions struct {
 	startAt     int64
 	noWait      bool
 	concurrency int
+	partitions  []int32
 	temporary   bool // the destination is
 }
 
@@ -148,8 +149,14 @@ func FromTime(t time.Time) ConsumeOption {
 	return func(o *consumeOptions) { o.start, o.startAt = StartTime, t.UnixMilli() }
 }
 
-// NoWait lets a Take return ErrNoMessage at once when nothing is ready.
+// NoWait lets a Take return ErrNoMessage at once when nothing is ready, and a
+// Stream's Read end.
 func NoWait() ConsumeOption { return func(o *consumeOptions) { o.noWait = true } }
+
+// WithPartitions has a Stream read these partitions only.
+func WithPartitions(partitions ...int32) ConsumeOption {
+	return func(o *consumeOptions) { o.partitions = partitions }
+}
 
 // WithConcurrency lets a Listen run n consumers side by side; the default is
 // 1. Messages of one group stay with one consumer.

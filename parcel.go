@@ -15,13 +15,17 @@ type parcel struct {
 	meta    []byte          // the polylog.jms header's value
 	id      []byte          // the message id
 	headers []record.Header // one
+
+	partition int32 // that it must go to; anyPartition: where its key says
 }
+
+const anyPartition = -1
 
 var parcels = sync.Pool{New: func() any { return &parcel{headers: make([]record.Header, 1)} }}
 
 func newParcel() *parcel {
 	p := parcels.Get().(*parcel)
-	p.message.Priority = defaultPriority
+	p.message.Priority, p.partition = defaultPriority, anyPartition
 	p.message.Timestamp = time.Now().UnixMilli()
 	return p
 }

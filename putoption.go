@@ -30,6 +30,7 @@ const (
 	putReplyTo
 	putProperty
 	putNonPersistent
+	putPartition
 )
 
 // WithPriority sets JMSPriority, from 0 to 9; the default is 4.
@@ -51,6 +52,12 @@ func WithExpiry(t time.Time) PutOption { return PutOption{set: putExpiry, n: t.U
 // WithKey sets the record's key, which picks the partition and is what
 // compaction goes by.
 func WithKey(key string) PutOption { return PutOption{set: putKey, name: key} }
+
+// WithPartition sends the message to this partition, whatever its key:
+// ErrNotFound if there is none.
+func WithPartition(partition int32) PutOption {
+	return PutOption{set: putPartition, n: int64(partition)}
+}
 
 // WithGroup sets JMSXGroupID: messages of a group go to one consumer at a
 // time, in order. It is the record's key too.
@@ -76,10 +83,14 @@ func WithProperty(name string, value any) PutOption {
 // same, because the sync is shared; durability=memory does not.
 func NonPersistent() PutOption { return PutOption{set: putNonPersistent} }
 
-// apply sets the options on m, whose Timestamp is the time of the send.
-func apply(opts []PutOption, m *record.Message) error {
+// apply sets the options on p, whose message's Timestamp is the time of the send.
+func (p *parcel) apply(opts []PutOption) error {
 	for i := range opts {
-		if err := opts[i].apply(m); err != nil {
+		if opts[i].set == putPartition {
+			p.partition = int32(opts[i].n)
+			continue
+		}
+		if err := opts[i].apply(&p.message); err != nil {
 			return err
 		}
 	}

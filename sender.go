@@ -63,7 +63,7 @@ func (s *sender[T]) append(ctx context.Context, v T, opts []PutOption, w *waiter
 	if err := s.codec.encode(v, p); err != nil {
 		return Receipt{}, err
 	}
-	if err := apply(opts, &p.message); err != nil {
+	if err := p.apply(opts); err != nil {
 		return Receipt{}, err
 	}
 	return s.session.sending.append(ctx, s.destination, p, w, done, async)

@@ -66,7 +66,13 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 	if n := len(p.message.Body); r.MaxMessage > 0 && uint64(n) > r.MaxMessage {
 		return Receipt{}, &Error{Code: native.CodeTooLarge, Message: fmt.Sprintf("a message of %d bytes, the destination takes %d (max.message.bytes)", n, r.MaxMessage)}
 	}
-	partition := int32(record.Partition(p.message.Key, s.s.producer, int(r.Partitions)))
+	partition := p.partition
+	switch {
+	case partition == anyPartition:
+		partition = int32(record.Partition(p.message.Key, s.s.producer, int(r.Partitions)))
+	case partition < 0 || uint64(partition) >= r.Partitions:
+		return Receipt{}, &Error{Code: native.CodeNotFound, Message: fmt.Sprintf("there is no partition %d: the destination has %d", partition, r.Partitions)}
+	}
 	if err := s.c.budget.take(ctx, int64(size), s.c.closed); err != nil {
 		return Receipt{}, err
 	}

@@ -85,6 +85,22 @@ type Broker interface {
 	NextNumber() uint64
 
 	Administrator
+	Groups
+}
+
+// Groups is the part of Broker that serves Kafka's groups to other protocols.
+type Groups interface {
+	ListGroups(ctx context.Context) ([]destination.GroupInfo, error)
+	DescribeGroup(ctx context.Context, name string) (*destination.GroupDescription, error)
+	ResetGroup(ctx context.Context, r destination.GroupReset) ([]destination.GroupMove, error)
+	DeleteGroup(ctx context.Context, name string) error
+	DeleteGroupOffsets(ctx context.Context, name, topic string, partitions []int32) error
+
+	// GroupHeartbeat, CommitGroup and GroupOffsets are for a member:
+	// destination.ErrStaleToken says that it has to join anew.
+	GroupHeartbeat(ctx context.Context, h destination.GroupHeartbeat) (destination.GroupAssignment, error)
+	CommitGroup(ctx context.Context, c destination.GroupCommit) error
+	GroupOffsets(ctx context.Context, name string, of []destination.TopicPartition) ([]int64, error)
 }
 
 // Administrator is the part of Broker that serves operators.

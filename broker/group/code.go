@@ -2,6 +2,7 @@ package group
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
@@ -26,6 +27,8 @@ const (
 	codeGroupSubscribedToTopic    int16 = 86
 	codeUnstableOffsetCommit      int16 = 88
 	codeUnknownTopicID            int16 = 100
+	codeFencedMemberEpoch         int16 = 110
+	codeStaleMemberEpoch          int16 = 113
 )
 
 // codeOf is the code of what kept a record from being written. Whoever gets
@@ -42,4 +45,37 @@ func codeOf(err error) int16 {
 		return codeInvalidCommitOffsetSize
 	}
 	return codeCoordinatorNotAvailable
+}
+
+// refusals are the codes as errors, for who asks without Kafka's protocol.
+var refusals = map[int16]struct {
+	kind error
+	text string
+}{
+	codeUnknownTopicOrPartition:   {destination.ErrNotFound, "no such topic or partition"},
+	codeUnknownTopicID:            {destination.ErrNotFound, "no such topic"},
+	codeGroupIDNotFound:           {destination.ErrNotFound, "no such group, or one of another kind"},
+	codeNonEmptyGroup:             {destination.ErrConflict, "it has members; stop them first"},
+	codeGroupSubscribedToTopic:    {destination.ErrConflict, "its members consume the topic"},
+	codeInconsistentGroupProtocol: {destination.ErrConflict, "its members are of another protocol"},
+	codeUnknownMemberID:           {destination.ErrStaleToken, "not a member, or not any more"},
+	codeIllegalGeneration:         {destination.ErrStaleToken, "not of the present generation"},
+	codeFencedMemberEpoch:         {destination.ErrStaleToken, "the member is fenced"},
+	codeStaleMemberEpoch:          {destination.ErrStaleToken, "the member has another epoch by now"},
+	codeGroupMaxSizeReached:       {destination.ErrBusy, "it has as many members as it may"},
+	codeUnstableOffsetCommit:      {destination.ErrBusy, "a transaction has offsets that have not ended"},
+	codeCoordinatorNotAvailable:   {destination.ErrBusy, "not available just now"},
+	codeOffsetMetadataTooLarge:    {destination.ErrTooLarge, "metadata of an offset"},
+}
+
+// Error is the error of a code: nil for none.
+func Error(group string, code int16) error {
+	if code == codeNone {
+		return nil
+	}
+	r, ok := refusals[code]
+	if !ok {
+		return fmt.Errorf("group %q: %w: Kafka's error %d", group, destination.ErrInvalid, code)
+	}
+	return fmt.Errorf("group %q: %w: %s", group, r.kind, r.text)
 }

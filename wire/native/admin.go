@@ -1,6 +1,10 @@
 package native
 
-import "github.com/vmihailenco/msgpack/v5"
+import (
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
 
 // The verbs of Admin. The request and reply structs of each stand below; they
 // travel as MessagePack maps so that either side may know more fields.
@@ -17,6 +21,19 @@ const (
 	VerbSubscriptionDelete  = "subscription.delete"  // SubscriptionSpec -> nothing
 	VerbSubscriptionSeek    = "subscription.seek"    // SubscriptionSpec -> SubscriptionInfo
 	VerbBrokerStats         = "broker.stats"         // nothing -> BrokerStats
+	VerbGroupList           = "group.list"           // nothing -> []GroupInfo
+	VerbGroupDescribe       = "group.describe"       // GroupQuery -> GroupDescription
+	VerbGroupReset          = "group.reset"          // GroupResetSpec -> []GroupOffsetReset
+	VerbGroupDelete         = "group.delete"         // GroupQuery -> nothing
+	VerbGroupDeleteOffsets  = "group.delete-offsets" // GroupQuery -> nothing
+)
+
+// The verbs of Group.
+const (
+	VerbHeartbeat = "heartbeat" // GroupHeartbeat -> GroupAssignment
+	VerbCommit    = "commit"    // GroupCommit -> nothing
+	VerbCommitted = "committed" // GroupCommit -> []int64, -1 for nothing
+	VerbStart     = "start"     // StreamStart -> []StreamPosition
 )
 
 // DestinationQuery names one destination, or for a list those that begin with
@@ -123,6 +140,148 @@ type BrokerStats struct {
 	RecoveryMS    int64  `msgpack:"recovery_ms" json:"recovery_ms"`
 	RecoveredMsgs int64  `msgpack:"recovered_entries" json:"recovered_entries"`
 	HeapBytes     uint64 `msgpack:"heap_bytes" json:"heap_bytes"`
+}
+
+// GroupQuery names a group, and with delete-offsets a topic and perhaps some
+// of its partitions.
+type GroupQuery struct {
+	Name       string  `msgpack:"name"`
+	Topic      string  `msgpack:"topic,omitempty"`
+	Partitions []int32 `msgpack:"partitions,omitempty"`
+}
+
+// TopicPartition is a partition by its topic's name.
+type TopicPartition struct {
+	Topic     string `msgpack:"topic" json:"topic"`
+	Partition int32  `msgpack:"partition" json:"partition"`
+}
+
+// GroupInfo is a group of consumers.
+type GroupInfo struct {
+	Name     string `msgpack:"name" json:"name"`
+	Type     string `msgpack:"type" json:"type"`         // "classic", "consumer" or "share"
+	State    string `msgpack:"state" json:"state"`       // as Kafka names it
+	Protocol string `msgpack:"protocol" json:"protocol"` // what its members have in common, such as "consumer"
+	Members  int    `msgpack:"members" json:"members"`
+}
+
+// GroupDescription is all of one group.
+type GroupDescription struct {
+	Name     string        `msgpack:"name" json:"name"`
+	Type     string        `msgpack:"type" json:"type"`
+	State    string        `msgpack:"state" json:"state"`
+	Protocol string        `msgpack:"protocol" json:"protocol"`
+	Members  []GroupMember `msgpack:"members" json:"members"`
+	Offsets  []GroupOffset `msgpack:"offsets" json:"offsets"`
+}
+
+// GroupMember is one member of a group.
+type GroupMember struct {
+	ID         string           `msgpack:"id" json:"id"`
+	InstanceID string           `msgpack:"instance_id,omitempty" json:"instance_id,omitempty"`
+	ClientID   string           `msgpack:"client_id" json:"client_id"`
+	Host       string           `msgpack:"host" json:"host"`
+	Assignment []TopicPartition `msgpack:"assignment" json:"assignment"`
+}
+
+// GroupOffset is how far a group is in one partition. Committed is -1 where it
+// has committed nothing; LagMS is how long ago the first record was appended
+// that is not committed, 0 if there is none.
+type GroupOffset struct {
+	Topic     string `msgpack:"topic" json:"topic"`
+	Partition int32  `msgpack:"partition" json:"partition"`
+	Committed int64  `msgpack:"committed" json:"committed"`
+	LogStart  int64  `msgpack:"log_start" json:"log_start"`
+	End       int64  `msgpack:"end" json:"end"`
+	Lag       int64  `msgpack:"lag" json:"lag"`
+	LagMS     int64  `msgpack:"lag_ms" json:"lag_ms"`
+	MemberID  string `msgpack:"member_id,omitempty" json:"member_id,omitempty"`
+}
+
+// LagTime is LagMS as a duration.
+func (o GroupOffset) LagTime() time.Duration { return time.Duration(o.LagMS) * time.Millisecond }
+
+// ResetTo says where a group's offsets are set to.
+type ResetTo uint8
+
+// Where offsets are set to; what is outside the log becomes its start or end.
+const (
+	ResetEarliest ResetTo = iota
+	ResetLatest
+	ResetOffset  // Offset
+	ResetTime    // the first record at or after AtMS
+	ResetShift   // Offset further, or back
+	ResetCurrent // where they are
+)
+
+// GroupResetSpec sets the offsets of a group without members.
+type GroupResetSpec struct {
+	Group      string  `msgpack:"group"`
+	Topic      string  `msgpack:"topic"`
+	Partitions []int32 `msgpack:"partitions,omitempty"` // none: all
+	To         ResetTo `msgpack:"to"`
+	Offset     int64   `msgpack:"offset,omitempty"`
+	AtMS       int64   `msgpack:"at_ms,omitempty"`
+	DryRun     bool    `msgpack:"dry_run,omitempty"`
+}
+
+// GroupOffsetReset is a partition's offset before and after a reset.
+type GroupOffsetReset struct {
+	Topic     string `msgpack:"topic" json:"topic"`
+	Partition int32  `msgpack:"partition" json:"partition"`
+	From      int64  `msgpack:"from" json:"from"` // -1: nothing was committed
+	To        int64  `msgpack:"to" json:"to"`
+}
+
+// GroupHeartbeat is what a member of a consumer group says (KIP-848). Epoch 0
+// joins, -1 leaves.
+type GroupHeartbeat struct {
+	Group       string           `msgpack:"group"`
+	MemberID    string           `msgpack:"member_id"`
+	Epoch       int32            `msgpack:"epoch"`
+	Topics      []string         `msgpack:"topics,omitempty"`
+	RebalanceMS int64            `msgpack:"rebalance_ms,omitempty"`
+	Owned       []TopicPartition `msgpack:"owned,omitempty"`
+}
+
+// GroupAssignment is what it is told. Unless Changed, what it has is right.
+type GroupAssignment struct {
+	MemberID   string           `msgpack:"member_id"`
+	Epoch      int32            `msgpack:"epoch"`
+	IntervalMS int64            `msgpack:"interval_ms"`
+	Changed    bool             `msgpack:"changed,omitempty"`
+	Assigned   []TopicPartition `msgpack:"assigned,omitempty"`
+}
+
+// GroupCommit commits offsets, or asks for them.
+type GroupCommit struct {
+	Group    string            `msgpack:"group"`
+	MemberID string            `msgpack:"member_id"`
+	Epoch    int32             `msgpack:"epoch"`
+	Offsets  []CommittedOffset `msgpack:"offsets"`
+}
+
+// CommittedOffset is where a group goes on in a partition.
+type CommittedOffset struct {
+	Topic     string `msgpack:"topic"`
+	Partition int32  `msgpack:"partition"`
+	Offset    int64  `msgpack:"offset,omitempty"`
+}
+
+// StreamStart asks where in each partition a reader begins.
+type StreamStart struct {
+	Name  string    `msgpack:"name"`
+	To    StartKind `msgpack:"to"`
+	ToEnd bool      `msgpack:"to_end,omitempty"`
+	At    int64     `msgpack:"at,omitempty"`
+}
+
+// StreamPosition is a partition, where to begin in it, and where what can be
+// read ends now.
+type StreamPosition struct {
+	Partition int32 `msgpack:"partition"`
+	Offset    int64 `msgpack:"offset"`
+	End       int64 `msgpack:"end"`
 }
 
 // MarshalBody encodes a request or reply struct of an Admin.

@@ -218,6 +218,76 @@ func (f *Unsubscribe) decode(d *decoder) {
 }
 
 // Type implements Frame.
+func (*Fetch) Type() Type { return TypeFetch }
+
+func (f *Fetch) encode(e *encoder) {
+	e.uint(f.Request)
+	e.text(f.Destination)
+	e.uint(f.Max)
+	e.uint(f.WaitMS)
+	e.array(2 * len(f.Positions))
+	for i := range f.Positions {
+		e.uint(f.Positions[i].Partition)
+		e.int(f.Positions[i].Offset)
+	}
+}
+
+func (f *Fetch) decode(d *decoder) {
+	f.Request = d.uint()
+	f.Destination = d.text()
+	f.Max = d.uint()
+	f.WaitMS = d.uint()
+	n := d.array(2 * MaxPositions)
+	if n%2 != 0 {
+		d.fail("positions are two numbers each, here are %d", n)
+	}
+	f.Positions = f.Positions[:0]
+	for ; n > 0 && d.err == nil; n -= 2 {
+		f.Positions = append(f.Positions, Position{Partition: d.uint(), Offset: d.int()})
+	}
+}
+
+// Append appends the body to dst.
+func (f *Fetched) Append(dst []byte) []byte {
+	e := newEncoder()
+	e.buf = dst
+	e.array(3 * len(f.Parts))
+	for i := range f.Parts {
+		e.uint(f.Parts[i].Partition)
+		e.int(f.Parts[i].Next)
+		e.uint(f.Parts[i].Bytes)
+	}
+	return e.buf
+}
+
+// DecodeFetched reads the body of an OK.
+func DecodeFetched(body []byte) (*Fetched, error) {
+	d := newDecoder()
+	d.reset(body)
+	n := d.array(3 * MaxPositions)
+	f := &Fetched{}
+	for ; n > 0 && d.err == nil; n -= 3 {
+		f.Parts = append(f.Parts, FetchedPart{Partition: d.uint(), Next: d.int(), Bytes: d.uint()})
+	}
+	return f, d.err
+}
+
+// Type implements Frame.
+func (*Group) Type() Type { return TypeGroup }
+
+func (f *Group) encode(e *encoder) {
+	e.uint(f.Request)
+	e.text(f.Verb)
+	e.bytes(f.Body)
+}
+
+func (f *Group) decode(d *decoder) {
+	f.Request = d.uint()
+	f.Verb = d.text()
+	f.Body = d.raw(d.src.Len())
+}
+
+// Type implements Frame.
 func (*Browse) Type() Type { return TypeBrowse }
 
 func (f *Browse) encode(e *encoder) {

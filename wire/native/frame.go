@@ -25,6 +25,8 @@ const (
 	TypePing          Type = 15
 	TypePong          Type = 16
 	TypeBye           Type = 17
+	TypeFetch         Type = 18
+	TypeGroup         Type = 19
 	TypeEndWork       Type = 20
 
 	TypeWelcome        Type = 32
@@ -42,7 +44,7 @@ var typeNames = map[Type]string{
 	TypeResolve: "Resolve", TypeSend: "Send", TypeSubscribe: "Subscribe", TypeCredit: "Credit",
 	TypeSettle: "Settle", TypeCloseConsumer: "CloseConsumer", TypeUnsubscribe: "Unsubscribe",
 	TypeBrowse: "Browse", TypeTemporary: "Temporary", TypeAdmin: "Admin", TypePing: "Ping", TypePong: "Pong",
-	TypeBye: "Bye", TypeEndWork: "EndWork", TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
+	TypeBye: "Bye", TypeFetch: "Fetch", TypeGroup: "Group", TypeEndWork: "EndWork", TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
 	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway",
 }
 
@@ -258,6 +260,46 @@ type Unsubscribe struct {
 	Request uint64
 	Name    string
 	Shared  bool
+}
+
+// Fetch reads records of a log as they are, from a position in each partition:
+// up to Max bytes of whole batches, but at least one. If there are none it waits
+// up to WaitMS. What transactions have not committed does not come. The OK's body
+// is a Fetched, and its payload the batches of its partitions, in order.
+type Fetch struct {
+	Request     uint64
+	Destination string
+	Max         uint64
+	WaitMS      uint64
+	Positions   []Position
+}
+
+// Position is where to read in a partition. What is not there any more is left
+// out: reading goes on with the first record that is.
+type Position struct {
+	Partition uint64
+	Offset    int64
+}
+
+// MaxPositions bounds the positions of a Fetch.
+const MaxPositions = 4096
+
+// Fetched is the body of the OK for a Fetch.
+type Fetched struct{ Parts []FetchedPart }
+
+// FetchedPart is one partition of it; those without news are left out.
+type FetchedPart struct {
+	Partition uint64
+	Next      int64  // where to read on
+	Bytes     uint64 // of its batches in the payload
+}
+
+// Group asks something for a member of a consumer group: Verb names it, Body is
+// a MessagePack map, as in Admin.
+type Group struct {
+	Request uint64
+	Verb    string
+	Body    []byte
 }
 
 // Browse reads a page of a queue without taking anything. After is the

@@ -15,6 +15,8 @@ var every = []native.Frame{
 	&native.Hello{Version: 1, ClientID: "shop", User: "u", Password: "p", Agent: "go/1", HeartbeatMS: 10000},
 	&native.OpenSession{Request: 1, Session: 2, Mode: native.AckIndividual},
 	&native.CloseSession{Request: 1, Session: 2},
+	&native.Fetch{Request: 1, Destination: "orders", Max: 1 << 20, WaitMS: 500, Positions: []native.Position{{Partition: 1, Offset: 1 << 40}, {Partition: 2}}},
+	&native.Group{Request: 1, Verb: native.VerbHeartbeat, Body: []byte{0x80}},
 	&native.EndWork{Request: 1, Session: 2, Commit: true},
 	&native.Flow{Request: 1, Session: 2, Start: true},
 	&native.Resolve{Request: 1, Name: "orders", Kind: native.KindQueue},

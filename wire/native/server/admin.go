@@ -74,6 +74,32 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		s, err := c.broker().Stats(c.ctx)
 		return brokerStats(s, c.server.Connections()), err
 	}),
+	native.VerbGroupList: verb(func(c *connection, _ struct{}) (any, error) {
+		list, err := c.broker().ListGroups(c.ctx)
+		return each(list, func(g destination.GroupInfo) native.GroupInfo { return native.GroupInfo(g) }), err
+	}),
+	native.VerbGroupDescribe: verb(func(c *connection, q native.GroupQuery) (any, error) {
+		g, err := c.broker().DescribeGroup(c.ctx, q.Name)
+		if err != nil {
+			return nil, err
+		}
+		return groupDescription(g), nil
+	}),
+	native.VerbGroupReset: verb(func(c *connection, s native.GroupResetSpec) (any, error) {
+		moves, err := c.broker().ResetGroup(c.ctx, destination.GroupReset{
+			Group: s.Group, Topic: s.Topic, Partitions: s.Partitions, To: destination.ResetTo(s.To),
+			Offset: s.Offset, Time: s.AtMS, DryRun: s.DryRun,
+		})
+		return each(moves, func(m destination.GroupMove) native.GroupOffsetReset {
+			return native.GroupOffsetReset{Topic: m.Topic, Partition: m.Partition, From: m.From, To: m.To}
+		}), err
+	}),
+	native.VerbGroupDelete: verb(func(c *connection, q native.GroupQuery) (any, error) {
+		return nil, c.broker().DeleteGroup(c.ctx, q.Name)
+	}),
+	native.VerbGroupDeleteOffsets: verb(func(c *connection, q native.GroupQuery) (any, error) {
+		return nil, c.broker().DeleteGroupOffsets(c.ctx, q.Name, q.Topic, q.Partitions)
+	}),
 }
 
 func verb[T any](do func(*connection, T) (any, error)) func(*connection, []byte) (any, error) {
@@ -162,5 +188,24 @@ func brokerStats(s session.Stats, connections int) native.BrokerStats {
 	return native.BrokerStats{
 		Version: s.Version, StartedMS: s.StartedMS, Epoch: s.Epoch, Destinations: s.Destinations, Connections: connections,
 		Syncs: s.Syncs, JournalBytes: s.JournalBytes, RecoveryMS: s.RecoveryMS, RecoveredMsgs: s.RecoveredEntries, HeapBytes: s.HeapBytes,
+	}
+}
+
+func groupDescription(g *destination.GroupDescription) native.GroupDescription {
+	return native.GroupDescription{
+		Name: g.Name, Type: g.Type, State: g.State, Protocol: g.Protocol,
+		Members: each(g.Members, func(m destination.GroupMember) native.GroupMember {
+			return native.GroupMember{ID: m.ID, InstanceID: m.InstanceID, ClientID: m.ClientID, Host: m.Host, Assignment: each(m.Assignment, topicPartition)}
+		}),
+		Offsets: each(g.Offsets, func(o destination.GroupOffset) native.GroupOffset {
+			lag := int64(0)
+			if o.Committed >= 0 {
+				lag = max(o.End-max(o.Committed, o.Start), 0)
+			}
+			return native.GroupOffset{
+				Topic: o.Topic, Partition: o.Partition, Committed: o.Committed, LogStart: o.Start, End: o.End,
+				Lag: lag, LagMS: o.LagTime.Milliseconds(), MemberID: o.MemberID,
+			}
+		}),
 	}
 }

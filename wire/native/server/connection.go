@@ -18,7 +18,7 @@ import (
 
 // connection is one peer. Its goroutines are the reader, which runs run and
 // owns the fields of its group without a lock; the writer, which is
-// output.run; and lanes while they have requests.
+// output.run; lanes while they have requests; and one for each Fetch that waits.
 type connection struct {
 	server *Server
 	conn   net.Conn
@@ -44,6 +44,9 @@ type connection struct {
 	settles settleGather
 
 	ordered, administration, throttle lane
+
+	fetching sync.WaitGroup // the Fetches that wait
+	fetches  atomic.Int32   // how many they are
 
 	handles handles
 	watch   *watch // nil before Hello
@@ -187,6 +190,7 @@ func (c *connection) end(err error) {
 	c.ordered.close()
 	c.administration.close()
 	c.throttle.close()
+	c.fetching.Wait()
 	if c.state != nil {
 		if err := c.state.Close(context.WithoutCancel(c.ctx)); err != nil {
 			c.server.options.Logger.Warn("closing a connection", "connection", c.state.Number(), "error", err)

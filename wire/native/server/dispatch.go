@@ -58,6 +58,12 @@ func (c *connection) handleRequest(typ native.Type, body []byte) error {
 	case native.TypeCloseSession:
 		f := &native.CloseSession{}
 		return c.decode(body, f, func() { c.closeSession(f) })
+	case native.TypeFetch:
+		f := &native.Fetch{}
+		return c.decode(body, f, func() { c.fetch(f) })
+	case native.TypeGroup:
+		f := &native.Group{}
+		return c.decode(body, f, func() { c.do(f.Request, func() error { return c.group(f) }) })
 	case native.TypeEndWork:
 		f := &native.EndWork{}
 		return c.decode(body, f, func() { c.endWork(f) })
