@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,13 +20,15 @@ func (r *run) streamWriteCommand() *cli.Command {
 		Description: "Values are the arguments behind NAME, or --file, or else each line of standard\n" +
 			"input. With the two separators each has more in it than the value:\n\n" +
 			"   [NAME=VALUE,NAME=VALUE HEADERS-SEPARATOR] [KEY KEY-SEPARATOR] VALUE\n\n" +
-			"A destination that is not there becomes a topic. Exit code 0 means that every record is confirmed. After a\n" +
+			"which is what `stream read --print headers,key,value` prints. A destination that is\n" +
+			"not there becomes a topic. Exit code 0 means that every record is confirmed. After a\n" +
 			"failure the number that was confirmed is told; they are the first ones.",
 		Flags: slices.Concat(bodyFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "the `KEY` of all records: it picks the partition, and compaction goes by it"},
 			&cli.StringFlag{Name: "key-separator", Usage: "the `TEXT` between key and value; \\t is a tabulator"},
 			&cli.StringSliceFlag{Name: "header", Usage: "a header of all records as `NAME=VALUE`, any number of times"},
 			&cli.StringFlag{Name: "headers-separator", Usage: "the `TEXT` behind the headers"},
+			&cli.IntFlag{Name: "partition", Usage: "append to the partition with this `NUMBER`", DefaultText: "by the key"},
 		}, rateFlags()),
 		Action: r.configured(r.streamWrite),
 	}
@@ -39,13 +42,29 @@ func (r *run) streamWrite(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.send(c, composer.compose, nil, func(s *polylog.Session, name string) sendFunc {
+	var options []polylog.PutOption
+	if c.IsSet("partition") {
+		partition, err := partitionNumber(c.Int("partition"))
+		if err != nil {
+			return err
+		}
+		options = append(options, polylog.WithPartition(partition))
+	}
+	return r.send(c, composer.compose, options, func(s *polylog.Session, name string) sendFunc {
 		// A log takes either view. Only a queue that is there refuses the topic's.
 		if info, err := s.Connection().Admin().Describe(c.Context, name); err == nil && info.Kind == "queue" {
 			return s.Queue(name).PutAsync
 		}
 		return s.Topic(name).PublishAsync
 	})
+}
+
+// partitionNumber refuses what is no partition's.
+func partitionNumber(n int) (int32, error) {
+	if n < 0 || n > math.MaxInt32 {
+		return 0, usagef("--partition %d: write a number from 0", n)
+	}
+	return int32(n), nil
 }
 
 // recordComposer makes records of lines.
