@@ -112,7 +112,7 @@ func (k *completer) complete(s *sends, chunk []completion) []completion {
 func (k *completer) call(c *completion) {
 	r := Receipt{Partition: c.batch.lane.partition, id: c.id}
 	if c.batch.err == nil {
-		r.Offset = c.batch.base + int64(c.index)
+		r.Offset = offsetAt(c.batch.base, c.index)
 	}
 	if c.done != nil {
 		c.done(r, c.batch.err)

@@ -43,7 +43,7 @@ type consumer struct {
 	err      error
 	closing  bool
 	settling settling
-	unacked  []native.Span // delivered in ClientAcknowledge, in order of delivery
+	unacked  []native.Span // delivered in ClientAcknowledge and Transacted, in order of delivery
 
 	// current is the batch that is being read, nil between two, and seen how
 	// many of its records the application has had. Who holds using moves them;
@@ -244,7 +244,7 @@ func (c *consumer) following(d *delivery) bool {
 	d.from, d.generation, d.partition = c, in.generation, in.partition
 	d.acquisition, d.count = in.acquisition+uint64(i), in.count(i)
 	d.record = *c.reader.Record()
-	if c.session.mode == ClientAcknowledge {
+	if c.session.notes() {
 		c.note(d.span())
 	}
 	return true

@@ -12,8 +12,8 @@ import (
 // Delivery is one message that was delivered and waits to be settled. What
 // settles it depends on the session's mode: in AutoAcknowledge and
 // DupsOKAcknowledge the end of the loop's body, in ClientAcknowledge an Ack of
-// any delivery settles all that the session has delivered, and in
-// IndividualAcknowledge each is settled by its own. Its methods may be called
+// any delivery settles all that the session has delivered, in Transacted the
+// commit does, and in IndividualAcknowledge each is settled by its own. Its methods may be called
 // by several goroutines; the first that settles it wins, and the others get
 // ErrStale.
 type Delivery[T any] struct {
@@ -120,16 +120,22 @@ func (d *delivery) bodyKind() (BodyKind, error) {
 
 // Ack implements Delivery.Ack.
 func (d *delivery) Ack(ctx context.Context) error {
-	if d.from.session.mode == ClientAcknowledge {
+	switch d.from.session.mode {
+	case ClientAcknowledge:
 		return d.from.session.Acknowledge(ctx)
+	case Transacted: // the commit does it
+		return nil
 	}
 	return d.settle(ctx, outcome{kind: native.OutcomeAcknowledge})
 }
 
 // AckAsync implements Delivery.AckAsync.
 func (d *delivery) AckAsync() error {
-	if d.from.session.mode == ClientAcknowledge {
+	switch d.from.session.mode {
+	case ClientAcknowledge:
 		return d.from.session.acknowledge(nil)
+	case Transacted: // the commit does it
+		return nil
 	}
 	if d.settled.Swap(true) {
 		return staleError("%s: offset %d is settled already", d.Destination(), d.Offset())
@@ -171,7 +177,7 @@ func (d *delivery) settle(ctx context.Context, o outcome) error {
 	if d.settled.Swap(true) {
 		return staleError("%s: offset %d is settled already", d.Destination(), d.Offset())
 	}
-	if d.from.session.mode == ClientAcknowledge {
+	if d.from.session.notes() {
 		d.from.forget(d.span())
 	}
 	w := d.from.c.newWaiter()
@@ -189,7 +195,7 @@ func (d *delivery) settle(ctx context.Context, o outcome) error {
 // that it becomes a dead letter in the end.
 func (d *delivery) finish(failed bool) {
 	mode := d.from.session.mode
-	if d.settled.Load() || mode == IndividualAcknowledge || mode == ClientAcknowledge && !failed {
+	if d.settled.Load() || mode == IndividualAcknowledge || d.from.session.notes() && !failed {
 		return
 	}
 	if d.settled.Swap(true) {
@@ -198,7 +204,7 @@ func (d *delivery) finish(failed bool) {
 	o := outcome{kind: native.OutcomeAcknowledge}
 	if failed {
 		o = outcome{kind: native.OutcomeRelease, delayMS: -1}
-		if mode == ClientAcknowledge {
+		if d.from.session.notes() {
 			d.from.forget(d.span())
 		}
 	}

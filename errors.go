@@ -25,6 +25,7 @@ var (
 	ErrBusy         error = &native.Error{Code: native.CodeBusy}         // a limit on concurrent work; try again later
 	ErrShuttingDown error = &native.Error{Code: native.CodeShuttingDown} // the broker drains and takes nothing new; nothing was done
 	ErrFailed       error = &native.Error{Code: native.CodeFailed}       // the broker could not do it; its log says more
+	ErrRolledBack   error = &native.Error{Code: native.CodeRolledBack}   // nothing of the transaction was done; what it received comes again
 	ErrBadSelector  error = &native.Error{Code: native.CodeBadSelector}  // the selector's syntax; the message has the position
 )
 

@@ -179,7 +179,7 @@ func newFrame(typ native.Type) native.Frame {
 		new(native.Hello), new(native.OpenSession), new(native.CloseSession), new(native.Flow), new(native.Resolve),
 		new(native.Send), new(native.Subscribe), new(native.Credit), new(native.Settle), new(native.CloseConsumer),
 		new(native.Unsubscribe), new(native.Browse), new(native.Temporary), new(native.Admin), new(native.Ping),
-		new(native.Pong), new(native.Bye),
+		new(native.Pong), new(native.Bye), new(native.EndWork),
 	} {
 		if f.Type() == typ {
 			return f

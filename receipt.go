@@ -6,7 +6,7 @@ import "strconv"
 // where the error is nil; the message id is always.
 type Receipt struct {
 	Partition int32
-	Offset    int64
+	Offset    int64 // -1 in a transacted session, before whose commit it has none
 	id        messageID
 }
 

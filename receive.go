@@ -105,7 +105,10 @@ func (d *delivery) conclude(err error) {
 		return
 	}
 	mode := d.from.session.mode
-	if mode == ClientAcknowledge {
+	if mode == Transacted && err == nil { // the commit does it
+		return
+	}
+	if d.from.session.notes() {
 		d.from.forget(d.span())
 	}
 	o := outcome{kind: native.OutcomeAcknowledge}

@@ -36,7 +36,7 @@ func (c *Connection) supervise(l *link) {
 // detach takes a broken link away: first what it had delivered becomes stale,
 // so that nothing new is settled on it, then those who wait are told.
 func (c *Connection) detach(l *link) {
-	_, consumers := c.snapshot()
+	sessions, consumers := c.snapshot()
 	c.mu.Lock()
 	c.link = nil
 	c.generation.Store(0)
@@ -46,6 +46,9 @@ func (c *Connection) detach(l *link) {
 	c.mu.Unlock()
 	for _, consumer := range consumers {
 		consumer.disconnected()
+	}
+	for _, s := range sessions {
+		s.work.lose()
 	}
 	l.lost()
 }

@@ -100,6 +100,7 @@ func (s *sends) add(key laneKey, p *parcel, size int, w *waiter, done func(Recei
 		l.open = newBatch(l)
 	}
 	b := l.open
+	s.s.work.use()
 	id := messageID{s.s.idPrefix, s.lastID + 1}
 	if err := p.appendTo(b.builder, id); err != nil {
 		return Receipt{}, nil, err
@@ -193,7 +194,7 @@ func (s *sends) settled(b *batch, base int64, err error) {
 	s.mu.Unlock()
 
 	for _, w := range b.waiters {
-		w.answer(base+int64(w.index), err)
+		w.answer(offsetAt(base, w.index), err)
 	}
 	b.recycle()
 	if complete {
@@ -202,6 +203,14 @@ func (s *sends) settled(b *batch, base int64, err error) {
 	if l != nil {
 		s.c.enqueue(l)
 	}
+}
+
+// offsetAt is -1 for a message of a transaction, which has no offset yet.
+func offsetAt(base int64, index int) int64 {
+	if base < 0 {
+		return -1
+	}
+	return base + int64(index)
 }
 
 func (s *sends) wakeFlushers() {

@@ -22,6 +22,7 @@ const (
 	ClientAcknowledge     = native.AckClient     // Acknowledge, for all that the session has delivered
 	DupsOKAcknowledge     = native.AckDupsOK     // like auto, but lazily: a broken connection may repeat more
 	IndividualAcknowledge = native.AckIndividual // each delivery by its own Ack
+	Transacted            = native.AckTransacted // Commit, for all that the session has sent and delivered
 )
 
 // Session is a stream of work on a connection: what one session sends to a
@@ -36,6 +37,7 @@ type Session struct {
 	producer uint64 // what routes messages without a key
 
 	sending sends
+	work    work // of Transacted
 
 	mu        sync.Mutex // guards what follows
 	consumers map[uint64]*consumer
@@ -82,6 +84,9 @@ var producerSeed = maphash.MakeSeed()
 
 // Connection returns the session's connection.
 func (s *Session) Connection() *Connection { return s.c }
+
+// notes says whether the session remembers what it has delivered.
+func (s *Session) notes() bool { return s.mode == ClientAcknowledge || s.mode == Transacted }
 
 // Mode returns the acknowledgement mode.
 func (s *Session) Mode() Mode { return s.mode }

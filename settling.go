@@ -216,8 +216,9 @@ func (c *consumer) flush(ctx context.Context) error {
 	return err
 }
 
-// note remembers what ClientAcknowledge has delivered.
+// note remembers what ClientAcknowledge and Transacted have delivered.
 func (c *consumer) note(span native.Span) {
+	c.session.work.use()
 	c.mu.Lock()
 	if n := len(c.unacked); n > 0 && follows(&c.unacked[n-1], &span) {
 		c.unacked[n-1].Count++

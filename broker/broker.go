@@ -28,6 +28,7 @@ type Broker struct {
 	store     *commitlog.Store
 	state     *destination.DeliveryState
 	work      *queue.Dispatcher
+	units     *queue.Committer
 	topics    *topic.Registry
 	deps      queue.Deps
 	clusterID string
@@ -148,6 +149,7 @@ func (b *Broker) openState() error {
 		b.o.Logger.Error("delivery state is damaged: some messages will be delivered again", "error", problem)
 	}
 	b.work = queue.NewDispatcher(b.o.Workers)
+	b.units = queue.NewCommitter(b.state)
 	b.deps = queue.Deps{
 		State: b.state, Dispatcher: b.work,
 		Now: b.o.Now, DeadLetter: b.deadLetter, Logger: b.o.Logger,
@@ -279,6 +281,9 @@ func (b *Broker) release() error {
 	}
 	if b.groups != nil {
 		errs = append(errs, b.groups.Close())
+	}
+	if b.units != nil {
+		b.units.Close()
 	}
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())

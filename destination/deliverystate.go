@@ -158,26 +158,32 @@ var outcomes = sync.Pool{New: func() any { return new(outcome) }}
 
 // Committed is called by the log.
 func (o *outcome) Committed(err error) {
-	state, at, whole, waiter, before := o.state, o.snapshotAt, o.whole, o.waiter, o.before
+	copied := *o
 	*o = outcome{}
 	outcomes.Put(o)
-	if whole != nil {
-		whole.err = cmp.Or(whole.err, err)
-		err = whole.err
+	err = copied.settle(err)
+	if copied.waiter != nil {
+		copied.waiter.Committed(err)
 	}
-	switch {
+}
+
+// settle notes how the append has ended, and returns what the waiter is told.
+func (o *outcome) settle(err error) error {
+	if o.whole != nil {
+		o.whole.err = cmp.Or(o.whole.err, err)
+		err = o.whole.err
+	}
+	switch state := o.state; {
 	case err != nil:
 		state.refused = err
 		state.stale.Store(true)
-	case at >= 0:
+	case o.snapshotAt >= 0:
 		state.refused = nil
-		state.snapshotAt.Store(at)
-	case before:
+		state.snapshotAt.Store(o.snapshotAt)
+	case o.before:
 		err = state.refused
 	}
-	if waiter != nil {
-		waiter.Committed(err)
-	}
+	return err
 }
 
 // Cursor returns the cursor that was journaled last as id, or read back. There
@@ -244,9 +250,8 @@ func (s *DeliveryState) Journal(id CursorID, c *Cursor, w commitlog.Waiter, also
 	st.cursor = c
 	e := encoders.Get().(*encoder)
 	defer e.free()
-	whole := st.stale.Load() || c.delta.overflow || st.deltaBytes > snapshotAfter+snapshotFactor*st.snapshotBytes
 	switch {
-	case whole:
+	case st.wantsSnapshot(c):
 		// Before the append: a failure from here on must ask again.
 		st.stale.Store(false)
 		e.value = c.AppendSnapshot(e.value[:0])
@@ -263,6 +268,24 @@ func (s *DeliveryState) Journal(id CursorID, c *Cursor, w commitlog.Waiter, also
 		e.value = c.TakeDelta(e.value[:0])
 		return s.result(st, st.writeDelta(e, outcome{waiter: w}, also))
 	}
+}
+
+// Settle writes c whole if it has to be, as Journal, and nothing else: what is
+// journaled next is a delta then.
+func (s *DeliveryState) Settle(id CursorID, c *Cursor) error {
+	st := s.makeState(id)
+	st.mu.Lock()
+	wanted := st.wantsSnapshot(c)
+	st.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	return s.Journal(id, c, nil)
+}
+
+// wantsSnapshot says whether c is to be written whole. st.mu is held.
+func (st *cursorState) wantsSnapshot(c *Cursor) bool {
+	return st.stale.Load() || c.delta.overflow || st.deltaBytes > snapshotAfter+snapshotFactor*st.snapshotBytes
 }
 
 func (s *DeliveryState) result(st *cursorState, err error) error {

@@ -31,4 +31,6 @@ var (
 	ErrShuttingDown = errors.New("shutting down")
 	// ErrBadSelector: the selector's syntax; the message has the position.
 	ErrBadSelector = errors.New("bad selector")
+	// ErrRolledBack: nothing of the transaction was done.
+	ErrRolledBack = errors.New("transaction rolled back")
 )

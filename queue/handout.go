@@ -405,7 +405,7 @@ func (v *View) drained() {
 // journalOwed journals what has waited long enough.
 func (v *View) journalOwed(now int64) {
 	for _, p := range v.parts {
-		if p.owed == 0 || p.owed > now || p.moving != nil {
+		if p.owed == 0 || p.owed > now || p.busy() {
 			continue
 		}
 		if !p.cursor.Dirty() && len(p.deferred) == 0 {

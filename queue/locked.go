@@ -78,7 +78,7 @@ func (v *View) SeekTo(offsets map[int32]int64, w commitlog.Waiter) error {
 		switch {
 		case i < 0 || int(i) >= len(v.parts):
 			return fmt.Errorf("seek %q: %w: partition %d", v.d.Name, destination.ErrNotFound, i)
-		case v.parts[i].moving != nil || len(v.parts[i].moves) > 0:
+		case v.parts[i].busy() || len(v.parts[i].moves) > 0:
 			return fmt.Errorf("seek %q: %w: messages are being moved", v.d.Name, destination.ErrBusy)
 		}
 	}

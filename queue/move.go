@@ -151,7 +151,7 @@ func (v *View) target(m *move) *destination.Destination {
 // way. The view's lock is held, but not while a destination is looked up.
 func (v *View) startMoves(now int64) {
 	for _, p := range v.parts {
-		for len(p.moves) > 0 && p.moving == nil && p.retry <= now && !v.closed {
+		for len(p.moves) > 0 && !p.busy() && !p.reserved && p.retry <= now && !v.closed {
 			if name, missing := v.missingTarget(p); missing {
 				v.findTarget(p, name, now)
 				continue
@@ -264,6 +264,9 @@ func (v *View) endMoves() {
 	for _, m := range v.finished.take() {
 		p := m.p
 		p.moving = nil
+		if p.reserved {
+			v.awaiting.wake()
+		}
 		offsets := p.cursor.EndHold(m.txn, m.err == nil)
 		now := v.now()
 		if m.err != nil {

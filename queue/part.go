@@ -17,16 +17,18 @@ type part struct {
 	ends    uint64  // Partition.Ended when endSends looked last
 	ended   []int64 // what transactions have let go while a lane was reading, to be offered to all
 
-	locked   int64              // records that consumers with a lock hold
-	groups   []*Consumer        // by slot, where the view's owner of the slot does not consume this partition; nil until then
-	shared   *lane              // of the consumers without a selector
-	lanes    []*lane            // of those with one
-	moves    []move             // messages that are to leave for another destination
-	moving   *moving            // those that are on their way to the disk, nil if none
-	owed     int64              // ms; when the cursor's changes are to be journaled, 0 if there are none
-	retry    int64              // ms; no moves before
-	touched  bool               // in v.touched
-	deferred []commitlog.Waiter // of settlements that wait for moving
+	locked     int64              // records that consumers with a lock hold
+	groups     []*Consumer        // by slot, where the view's owner of the slot does not consume this partition; nil until then
+	shared     *lane              // of the consumers without a selector
+	lanes      []*lane            // of those with one
+	moves      []move             // messages that are to leave for another destination
+	moving     *moving            // those that are on their way to the disk, nil if none
+	reserved   bool               // a transaction waits for moving to end: no other move begins
+	committing bool               // transactions are on their way to the disk
+	owed       int64              // ms; when the cursor's changes are to be journaled, 0 if there are none
+	retry      int64              // ms; no moves before
+	touched    bool               // in v.touched
+	deferred   []commitlog.Waiter // of settlements that wait until it is not busy
 }
 
 func openPart(v *View, dp *destination.Partition, start int64) *part {
@@ -39,7 +41,8 @@ func openPart(v *View, dp *destination.Partition, start int64) *part {
 	}
 	c.BeginEpoch(dp.Epoch())
 	// A move's hold is on disk only together with the message at its new
-	// place, so what was held when the broker stopped has moved.
+	// place, and a unit's with all that its transactions have done; so what was
+	// held when the broker stopped has moved, or is acknowledged.
 	for _, txn := range c.Held() {
 		if txn&moveBit != 0 {
 			c.EndHold(txn, true)
@@ -107,11 +110,14 @@ func (p *part) dropLanes() {
 	}
 }
 
+// busy says whether something of the partition is held on its way to the disk.
+func (p *part) busy() bool { return p.moving != nil || p.committing }
+
 // journal writes the cursor's changes and has w told when they are on disk.
-// While a move is under way that waits, because a snapshot of the cursor must
-// not say that the messages have left before they have.
+// While a move or a transaction is under way that waits, because a snapshot of
+// the cursor must not say that messages have gone before they have.
 func (p *part) journal(w commitlog.Waiter) error {
-	if p.moving != nil {
+	if p.busy() {
 		if w != nil {
 			p.deferred = append(p.deferred, w)
 		}

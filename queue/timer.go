@@ -32,7 +32,7 @@ func (v *View) setTimer(now int64) {
 		if at, ok := p.cursor.NextWake(); ok {
 			t.want(at)
 		}
-		if p.owed > 0 && p.moving == nil {
+		if p.owed > 0 && !p.busy() {
 			t.want(p.owed)
 		}
 		if len(p.moves) > 0 && p.retry > now {

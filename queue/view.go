@@ -58,9 +58,11 @@ type Deps struct {
 // Its mutex is held while records are read from the page cache and handed to
 // sinks, and while deltas are copied into the journal's buffer, never for a
 // sync. Locks, in order: View.mu, then whatever a Sink takes, or the delivery
-// state's. Dispatcher.mu and View.finished are leaves. The committer takes
+// state's. Several views are locked in the order of their numbers, by a
+// Committer alone. Dispatcher.mu and View.finished are leaves. The committer takes
 // neither View.mu nor anything behind it.
 type View struct {
+	number       uint64 // in the order of their opening; several views are locked in this order
 	deps         Deps
 	subscription string
 	state        atomic.Int32 // viewIdle and so on; not guarded by mu
@@ -83,6 +85,7 @@ type View struct {
 	groups    []*Consumer // by slot, nil until there is a group
 	paused    bool
 	closed    bool
+	awaiting  *Committer // who waits for a move to end, nil if nobody
 	counters  counters
 	timer     timer
 	idleAt    int64                               // ms; when the lanes are dropped unless something is taken from them
@@ -97,6 +100,9 @@ type View struct {
 	journalAt int64 // ms; when what this turn delivers is journaled at the latest
 	readLeft  int64 // bytes that this turn may still read
 }
+
+// opened counts views.
+var opened atomic.Uint64
 
 // OpenView opens the view of a subscription of d, "" for the queue's own.
 // Where it has a cursor, it goes on there, else at start.
@@ -126,7 +132,7 @@ func OpenViewAt(d *destination.Destination, subscription string, offsets []int64
 		}
 	}
 	v := &View{
-		deps: deps, subscription: subscription, noLocal: deps.NoLocal,
+		number: opened.Add(1), deps: deps, subscription: subscription, noLocal: deps.NoLocal,
 		holders: map[destination.Holder]*Consumer{}, targets: map[string]*destination.Destination{},
 	}
 	v.mu.Lock()
@@ -301,7 +307,7 @@ func (v *View) Seek(to Start, w commitlog.Waiter) error {
 		return v.closedError()
 	}
 	for i, p := range v.parts {
-		if p.moving != nil || len(p.moves) > 0 {
+		if p.busy() || len(p.moves) > 0 {
 			return fmt.Errorf("seek %q: %w: messages are being moved", v.d.Name, destination.ErrBusy)
 		}
 		p.seek(offsets[i])

@@ -24,6 +24,7 @@ var (
 	ErrClosed       = destination.ErrClosed
 	ErrShuttingDown = destination.ErrShuttingDown
 	ErrBadSelector  = destination.ErrBadSelector
+	ErrRolledBack   = destination.ErrRolledBack
 )
 
 // Operation is what a principal asks to do, for Authorize.
@@ -70,6 +71,10 @@ type Broker interface {
 	// ClaimClientID reserves a client id until release is called: ErrConflict
 	// while another connection has it (§6.1.2).
 	ClaimClientID(id string) (release func(), err error)
+	// Commit commits a local transaction; if it returns an error, u.Done is not
+	// called. MaxUnitBytes bounds what one may send.
+	Commit(u *queue.Unit) error
+	MaxUnitBytes() int
 	// Authorize is the one place that says who may do what: nil, or
 	// ErrUnauthorized. Every operation of every protocol asks it.
 	Authorize(principal string, op Operation, resource string) error

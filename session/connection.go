@@ -172,7 +172,7 @@ func (c *Connection) sessionList() []*Session {
 
 // OpenSession opens a session.
 func (c *Connection) OpenSession(mode AckMode) (*Session, error) {
-	if mode > AckIndividual {
+	if mode > AckTransacted {
 		return nil, fmt.Errorf("%w: acknowledgement mode %d", ErrInvalid, mode)
 	}
 	c.mu.Lock()

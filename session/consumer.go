@@ -77,8 +77,12 @@ func (k *Consumer) Drain() { k.holder.Drain() }
 
 // Settle settles deliveries of this consumer, closed or not. w, if not nil, is
 // told when the outcome is on disk. An error names the first span that is
-// refused; the others are settled.
+// refused; the others are settled. In AckTransacted an acknowledgement is of the
+// session's transaction: w is told at once that it is noted.
 func (k *Consumer) Settle(spans []queue.Span, o queue.Outcome, w commitlog.Waiter) error {
+	if k.session.mode == AckTransacted && o.Kind == queue.Acknowledge {
+		return k.session.note(k, spans, w)
+	}
 	if s := k.session; s.connection.options.Track {
 		s.mu.Lock()
 		s.delivered.remove(k, spans)

@@ -17,12 +17,14 @@ type AckMode uint8
 // The acknowledgement modes. In AckAuto and AckDupsOK the protocol, or its
 // client, settles each delivery when the application is done with it; in
 // AckClient one Acknowledge settles all that the session has delivered; in
-// AckIndividual the application settles each delivery.
+// AckIndividual the application settles each delivery. In AckTransacted what is
+// settled and sent is done by Commit, or undone by Rollback: §6.2.7.
 const (
 	AckAuto AckMode = iota
 	AckClient
 	AckDupsOK
 	AckIndividual
+	AckTransacted
 )
 
 // Session is one unit of delivery and acknowledgement of a Connection. It may
@@ -38,6 +40,7 @@ type Session struct {
 	closed    bool
 	consumers map[*Consumer]struct{}
 	delivered history // where Options.Track is set
+	work      work    // of AckTransacted
 }
 
 // Mode is the session's acknowledgement mode.
@@ -220,7 +223,7 @@ func (s *Session) Close() {
 	s.closed = true
 	consumers := s.consumerList()
 	s.consumers = nil
-	s.delivered = history{}
+	s.delivered, s.work = history{}, work{}
 	s.mu.Unlock()
 	for _, k := range consumers {
 		k.end(false)

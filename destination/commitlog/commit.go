@@ -59,11 +59,14 @@ func (s *Store) checkWrites(ws []Write) (int, error) {
 	if len(ws) == 0 {
 		return 0, fmt.Errorf("commitlog: commit of nothing")
 	}
-	if int64(size) > s.options.JournalFileBytes/4 {
+	if int64(size) > s.MaxCommitBytes() {
 		return 0, ErrTooLarge
 	}
 	return size, nil
 }
+
+// MaxCommitBytes bounds what goes into one Commit, names and headers included, bytes.
+func (s *Store) MaxCommitBytes() int64 { return s.options.JournalFileBytes / 4 }
 
 // commitLocked is called with the mutex of every log held. The waiter goes to the disk lane if that has a part.
 func (s *Store) commitLocked(ws []Write, w Waiter, lanes [2]bool, size int) error {

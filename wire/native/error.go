@@ -23,6 +23,7 @@ const (
 	CodeFailed       Code = "failed"        // the broker could not do it; its log says more
 	CodeProtocol     Code = "protocol"      // the peer broke the protocol; the connection ends
 	CodeBadSelector  Code = "bad-selector"  // the selector's syntax; the message has the position
+	CodeRolledBack   Code = "rolled-back"   // nothing of the transaction was done
 	CodeShuttingDown Code = "shutting-down" // the broker drains; connect again
 )
 

@@ -53,6 +53,21 @@ func (f *CloseSession) decode(d *decoder) {
 }
 
 // Type implements Frame.
+func (*EndWork) Type() Type { return TypeEndWork }
+
+func (f *EndWork) encode(e *encoder) {
+	e.uint(f.Request)
+	e.uint(f.Session)
+	e.bool(f.Commit)
+}
+
+func (f *EndWork) decode(d *decoder) {
+	f.Request = d.uint()
+	f.Session = d.uint()
+	f.Commit = d.bool()
+}
+
+// Type implements Frame.
 func (*Flow) Type() Type { return TypeFlow }
 
 func (f *Flow) encode(e *encoder) {

@@ -25,6 +25,7 @@ const (
 	TypePing          Type = 15
 	TypePong          Type = 16
 	TypeBye           Type = 17
+	TypeEndWork       Type = 20
 
 	TypeWelcome        Type = 32
 	TypeOK             Type = 33
@@ -41,7 +42,7 @@ var typeNames = map[Type]string{
 	TypeResolve: "Resolve", TypeSend: "Send", TypeSubscribe: "Subscribe", TypeCredit: "Credit",
 	TypeSettle: "Settle", TypeCloseConsumer: "CloseConsumer", TypeUnsubscribe: "Unsubscribe",
 	TypeBrowse: "Browse", TypeTemporary: "Temporary", TypeAdmin: "Admin", TypePing: "Ping", TypePong: "Pong",
-	TypeBye: "Bye", TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
+	TypeBye: "Bye", TypeEndWork: "EndWork", TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
 	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway",
 }
 
@@ -69,6 +70,7 @@ const (
 	AckClient
 	AckDupsOK
 	AckIndividual
+	AckTransacted
 )
 
 // DestinationKind is what a name is opened as.
@@ -134,6 +136,14 @@ type OpenSession struct {
 
 // CloseSession closes a session and its consumers. What it holds goes back.
 type CloseSession struct{ Request, Session uint64 }
+
+// EndWork commits or rolls back what a transacted session has sent and
+// acknowledged: Jakarta Messaging 3.1 §6.2.7. The OK to a commit says that all of
+// it is on disk; CodeRolledBack that nothing is.
+type EndWork struct {
+	Request, Session uint64
+	Commit           bool
+}
 
 // Flow starts or stops the delivery to a session (Session > 0) or to all
 // sessions of the connection. Once it is answered, no delivery that was under

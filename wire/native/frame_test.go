@@ -15,6 +15,7 @@ var every = []native.Frame{
 	&native.Hello{Version: 1, ClientID: "shop", User: "u", Password: "p", Agent: "go/1", HeartbeatMS: 10000},
 	&native.OpenSession{Request: 1, Session: 2, Mode: native.AckIndividual},
 	&native.CloseSession{Request: 1, Session: 2},
+	&native.EndWork{Request: 1, Session: 2, Commit: true},
 	&native.Flow{Request: 1, Session: 2, Start: true},
 	&native.Resolve{Request: 1, Name: "orders", Kind: native.KindQueue},
 	&native.Send{Request: 1, Session: 2, Handle: 3, Partition: 4, Unsynced: true},

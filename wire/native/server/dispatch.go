@@ -58,6 +58,9 @@ func (c *connection) handleRequest(typ native.Type, body []byte) error {
 	case native.TypeCloseSession:
 		f := &native.CloseSession{}
 		return c.decode(body, f, func() { c.closeSession(f) })
+	case native.TypeEndWork:
+		f := &native.EndWork{}
+		return c.decode(body, f, func() { c.endWork(f) })
 	case native.TypeFlow:
 		f := &native.Flow{}
 		return c.decode(body, f, func() { c.flow(f) })

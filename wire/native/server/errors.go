@@ -20,6 +20,7 @@ var codes = []struct {
 }{
 	{native.ErrProtocol, native.CodeProtocol},
 	{session.ErrBadSelector, native.CodeBadSelector},
+	{session.ErrRolledBack, native.CodeRolledBack},
 	{session.ErrShuttingDown, native.CodeShuttingDown},
 	{session.ErrUnauthorized, native.CodeUnauthorized},
 	{session.ErrNotFound, native.CodeNotFound},

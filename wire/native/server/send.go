@@ -24,13 +24,21 @@ const (
 
 // send handles a Send: checks it, and gathers it with its neighbours.
 func (c *connection) send(f *native.Send, payload []byte) {
-	p, err := c.sendTo(f, payload)
+	s := c.session(f.Session)
+	p, err := c.sendTo(s, f, payload)
+	switch {
+	case err == nil && s.Mode() != session.AckTransacted:
+		c.sends.add(c, p, f.Request, payload)
+		return
+	case err == nil:
+		err = s.Send(p, payload)
+	}
+	c.sends.flush(c) // so that answers keep the order of requests
 	if err != nil {
-		c.sends.flush(c) // so that answers keep the order of requests
 		c.out.fail(f.Request, err)
 		return
 	}
-	c.sends.add(c, p, f.Request, payload)
+	c.out.append(&native.Confirm{Request: f.Request, Base: -1}, nil) // it has no offset before the commit
 }
 
 // sendTo returns the partition for a batch that may be appended to it. The
@@ -38,11 +46,11 @@ func (c *connection) send(f *native.Send, payload []byte) {
 // (Jakarta Messaging 3.1 §7.7) needs no look: the log knows two levels, synced
 // or, with durability=memory, written, and a destination on disk gives the
 // stronger one.
-func (c *connection) sendTo(f *native.Send, payload []byte) (*destination.Partition, error) {
+func (c *connection) sendTo(s *session.Session, f *native.Send, payload []byte) (*destination.Partition, error) {
 	if c.draining.Load() {
 		return nil, errDraining
 	}
-	if c.session(f.Session) == nil {
+	if s == nil {
 		return nil, fmt.Errorf("session %d: %w on this connection", f.Session, session.ErrNotFound)
 	}
 	d := c.handles.get(f.Handle)

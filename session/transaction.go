@@ -1,0 +1,168 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/queue"
+)
+
+// maxNoted bounds the runs of deliveries that one transaction acknowledges.
+const maxNoted = 1 << 16
+
+// work is what a transacted session has done since its last commit or rollback.
+// It is in memory: what is sent is nowhere before the commit, and what is
+// acknowledged is its consumers' still, so that with the session it is gone, as
+// if rolled back.
+type work struct {
+	sends []commitlog.Write // one for each partition
+	bytes int
+	noted history
+}
+
+// Transacted refuses what only a transacted session can do, and the reverse:
+// Jakarta Messaging 3.1 §6.2.7.
+func (s *Session) transacted() error {
+	switch {
+	case s.mode != AckTransacted:
+		return fmt.Errorf("%w: the session is not transacted", ErrInvalid)
+	case s.closed:
+		return errSessionClosed
+	}
+	return nil
+}
+
+// Send adds a validated batch to the session's transaction; it is copied.
+// ErrTooLarge says that the transaction has no room for it: what it has can
+// still be committed.
+func (s *Session) Send(p *destination.Partition, batch []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.transacted(); err != nil {
+		return err
+	}
+	w := &s.work
+	if limit := s.connection.broker.MaxUnitBytes(); w.bytes+len(batch) > limit {
+		return fmt.Errorf("%w: a transaction may send %d bytes; commit more often, or have the broker keep a larger journal-file-size", ErrTooLarge, limit)
+	}
+	w.bytes += len(batch)
+	log := p.Log()
+	for i := range w.sends {
+		if w.sends[i].Log == log {
+			w.sends[i].Batches = append(w.sends[i].Batches, batch...)
+			return nil
+		}
+	}
+	w.sends = append(w.sends, commitlog.Write{Log: log, Batches: append([]byte(nil), batch...)})
+	return nil
+}
+
+// note has the transaction acknowledge deliveries of k.
+func (s *Session) note(k *Consumer, spans []queue.Span, w commitlog.Waiter) error {
+	s.mu.Lock()
+	if err := s.transacted(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	if len(s.work.noted.runs)+len(spans) > maxNoted {
+		s.mu.Unlock()
+		return fmt.Errorf("%w: a transaction may acknowledge %d runs of messages; commit more often", ErrTooLarge, maxNoted)
+	}
+	for _, span := range spans {
+		s.work.noted.add(k, span)
+	}
+	s.mu.Unlock()
+	if w != nil {
+		w.Committed(nil)
+	}
+	return nil
+}
+
+// Commit ends the session's transaction, and begins the next one. w is told
+// once, when all that it sent and acknowledged is on disk; with ErrRolledBack
+// nothing of it is, and what it acknowledged is delivered again. If Commit
+// returns an error, w is not called, and the transaction is rolled back, too.
+func (s *Session) Commit(w commitlog.Waiter) error {
+	done, err := s.takeWork()
+	if err != nil {
+		return err
+	}
+	unit := &queue.Unit{Sends: done.sends, Done: &commit{noted: done.noted.takeAll(), next: w}}
+	for _, part := range unit.Done.(*commit).noted {
+		unit.Settled = append(unit.Settled, queue.Settled{View: part.consumer.view, Holder: part.consumer.number, Spans: part.spans})
+	}
+	if len(unit.Sends) == 0 && len(unit.Settled) == 0 {
+		w.Committed(nil)
+		return nil
+	}
+	if err := s.connection.broker.Commit(unit); err != nil {
+		unit.Done.(*commit).giveBack()
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	return nil
+}
+
+func (s *Session) takeWork() (work, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.transacted(); err != nil {
+		return work{}, err
+	}
+	done := s.work
+	s.work = work{}
+	return done, nil
+}
+
+// commit is one that is under way.
+type commit struct {
+	noted []part
+	next  commitlog.Waiter
+}
+
+// Committed implements commitlog.Waiter.
+func (c *commit) Committed(err error) {
+	if err != nil {
+		c.giveBack()
+		err = fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	for _, p := range c.noted {
+		p.consumer.Prune()
+	}
+	c.next.Committed(err)
+}
+
+// giveBack has what was acknowledged delivered again. What is not held any more
+// was given back before.
+func (c *commit) giveBack() {
+	for _, p := range c.noted {
+		_ = p.consumer.settle(p.spans, queue.Outcome{Kind: queue.Release, Delay: -1}, nil)
+	}
+}
+
+// Rollback undoes the session's transaction, and begins the next one: what it
+// sent is nowhere, and what it acknowledged is delivered again, after the
+// destination's redelivery delay, with one more delivery counted. w, if not nil,
+// is told when the counts are on disk.
+func (s *Session) Rollback(w commitlog.Waiter) error {
+	undone, err := s.takeWork()
+	if err != nil {
+		return err
+	}
+	parts := undone.noted.takeAll()
+	joint := newJoint(len(parts)+1, w)
+	for _, p := range parts {
+		err := p.consumer.settle(p.spans, queue.Outcome{Kind: queue.Release, Delay: -1}, joint)
+		if err != nil {
+			var stale *destination.StaleTokenError
+			if errors.As(err, &stale) {
+				err = nil // its lock or its consumer is gone, and so it was given back before
+			}
+			joint.Committed(err)
+		}
+		p.consumer.Prune()
+	}
+	joint.Committed(nil)
+	return nil
+}
