@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/wire/native"
 )
 
 // groupCommand is `polylog group`.
@@ -121,21 +122,11 @@ func (r *run) groupDescribe(c *cli.Context) error {
 	})
 }
 
-// groupState is a group as a whole, as JSON.
-type groupState struct {
-	Name        string `json:"name"`
-	Type        string `json:"type"`
-	State       string `json:"state"`
-	Protocol    string `json:"protocol"`
-	Coordinator string `json:"coordinator"`
-	Members     int    `json:"members"`
-}
-
 func (r *run) describeGroupState(g *polylog.GroupDescription) error {
-	s := groupState{g.Name, g.Type, g.State, g.Protocol, g.Coordinator, len(g.Members)}
+	s := polylog.GroupInfo{Name: g.Name, Type: g.Type, State: g.State, Protocol: g.Protocol, Members: len(g.Members)}
 	return printOne(r, s,
 		pair{"group", s.Name}, pair{"type", s.Type}, pair{"state", s.State}, pair{"protocol", s.Protocol},
-		pair{"coordinator", s.Coordinator}, pair{"members", humanCount(int64(s.Members))})
+		pair{"members", humanCount(int64(s.Members))})
 }
 
 // groupMember is one member, as JSON.
@@ -153,9 +144,9 @@ type topicAssignment struct {
 }
 
 // assignmentOf puts the partitions of each topic together.
-func assignmentOf(partitions []polylog.Partition) []topicAssignment {
+func assignmentOf(partitions []native.TopicPartition) []topicAssignment {
 	list := []topicAssignment{}
-	for _, p := range slices.SortedFunc(slices.Values(partitions), func(a, b polylog.Partition) int {
+	for _, p := range slices.SortedFunc(slices.Values(partitions), func(a, b native.TopicPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	}) {
 		if n := len(list); n == 0 || list[n-1].Topic != p.Topic {
@@ -206,8 +197,7 @@ func (r *run) describeGroupOffsets(g *polylog.GroupDescription) error {
 	for i, o := range g.Offsets {
 		list[i] = groupOffset{Topic: o.Topic, Partition: o.Partition, Start: o.LogStart, End: o.End, MemberID: o.MemberID}
 		if o.Committed >= 0 {
-			late := o.LagTime.Milliseconds()
-			list[i].Committed, list[i].Lag, list[i].LagMS = &o.Committed, &o.Lag, &late
+			list[i].Committed, list[i].Lag, list[i].LagMS = &o.Committed, &o.Lag, &o.LagMS
 		}
 		for _, m := range g.Members {
 			if m.ID == o.MemberID {
@@ -392,26 +382,26 @@ func resetPlace(c *cli.Context, spec *polylog.GroupResetSpec, now time.Time) err
 	}
 	switch place {
 	case "to-earliest":
-		spec.To = polylog.ResetEarliest
+		spec.To = native.ResetEarliest
 	case "to-latest":
-		spec.To = polylog.ResetLatest
+		spec.To = native.ResetLatest
 	case "to-current":
-		spec.To = polylog.ResetCurrent
+		spec.To = native.ResetCurrent
 	case "to-offset":
-		spec.To, spec.Offset = polylog.ResetOffset, c.Int64("to-offset")
+		spec.To, spec.Offset = native.ResetOffset, c.Int64("to-offset")
 		if spec.Offset < 0 {
 			return usagef("--to-offset %d: offsets begin at 0", spec.Offset)
 		}
 	case "shift-by":
-		spec.To, spec.Offset = polylog.ResetShift, c.Int64("shift-by")
+		spec.To, spec.Offset = native.ResetShift, c.Int64("shift-by")
 	case "by-duration":
-		spec.To, spec.Time = polylog.ResetTime, now.Add(-c.Duration("by-duration"))
+		spec.To, spec.AtMS = native.ResetTime, now.Add(-c.Duration("by-duration")).UnixMilli()
 	case "to-time":
 		t, err := parseTime(c.String("to-time"), now)
 		if err != nil {
 			return usagef("--to-time %w", err)
 		}
-		spec.To, spec.Time = polylog.ResetTime, t
+		spec.To, spec.AtMS = native.ResetTime, t.UnixMilli()
 	}
 	return nil
 }

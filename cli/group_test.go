@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/wire/native"
 )
 
 func TestParsePartitions(t *testing.T) {
@@ -25,7 +25,7 @@ func TestParsePartitions(t *testing.T) {
 }
 
 func TestAssignmentOf(t *testing.T) {
-	got := assignmentOf([]polylog.Partition{{Topic: "b", Partition: 1}, {Topic: "a", Partition: 2}, {Topic: "b", Partition: 0}})
+	got := assignmentOf([]native.TopicPartition{{Topic: "b", Partition: 1}, {Topic: "a", Partition: 2}, {Topic: "b", Partition: 0}})
 	if fmt.Sprint(got) != "[{a [2]} {b [0 1]}]" {
 		t.Error(got)
 	}
