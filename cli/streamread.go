@@ -100,12 +100,16 @@ func readOptions(c *cli.Context, now time.Time) ([]polylog.ConsumeOption, error)
 		return nil, usagef("--no-wait does not go with --group, which has to be waited for; --timeout TIME ends it")
 	}
 	var options []polylog.ConsumeOption
+	var partitions []int32
 	for _, n := range c.IntSlice("partition") {
 		partition, err := partitionNumber(n)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, polylog.WithPartitions(partition))
+		partitions = append(partitions, partition)
+	}
+	if len(partitions) > 0 {
+		options = append(options, polylog.WithPartitions(partitions...))
 	}
 	from := c.String("from")
 	if c.Bool("no-wait") {
