@@ -43,6 +43,7 @@ func newApp(r *run) *cli.App {
 			r.streamCommand(),
 			r.destinationCommand(),
 			r.subscriptionCommand(),
+			r.groupCommand(),
 			r.statsCommand(),
 			r.benchCommand(),
 			r.configCommand(),

@@ -74,16 +74,6 @@ func (r *run) loggerAt(text string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(r.stderr, options))
 }
 
-// listDestinations asks the broker at address, for completion.
-func (r *run) listDestinations(ctx context.Context, address, prefix string) ([]polylog.DestinationInfo, error) {
-	c, err := polylog.Connect(ctx, address, polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}))
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close() // what matters has been waited for by then
-	return c.Admin().Destinations(ctx, prefix, false)
-}
-
 // brokersOwn ends the broker's refusal of what would change an internal
 // destination.
 const brokersOwn = "is the broker's own"

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/polylog-mq/polylog"
 )
 
 // completeName is the command that the completion scripts call.
@@ -52,7 +54,7 @@ func (r *run) complete(c *cli.Context, words []string) []string {
 			}
 			if !assigned {
 				if i++; i == len(line) { // last is this flag's value
-					return r.completeValue(c.Context, f, last, given)
+					return r.completeValue(c.Context, strings.Join(names, " "), f, last, given)
 				}
 				text = line[i]
 			}
@@ -109,7 +111,7 @@ func completeFlags(prefix string, lists ...[]cli.Flag) []string {
 
 // completeValue completes a flag's value where the choices are known; a value
 // that names a file is left to the shell.
-func (r *run) completeValue(ctx context.Context, f cli.Flag, prefix string, given map[string]string) []string {
+func (r *run) completeValue(ctx context.Context, command string, f cli.Flag, prefix string, given map[string]string) []string {
 	name := f.Names()[0]
 	for _, s := range settings {
 		if s.name == name {
@@ -119,6 +121,20 @@ func (r *run) completeValue(ctx context.Context, f cli.Flag, prefix string, give
 	switch name {
 	case "to", "reply-to":
 		return r.completeDestinations(ctx, prefix, "", given)
+	case "topic":
+		return r.completeDestinations(ctx, prefix, "", given)
+	case "group":
+		if command == "stream read" { // elsewhere it is a message's
+			return r.completeGroups(ctx, prefix, given)
+		}
+	case "from":
+		return withPrefix(prefix, []string{"beginning", "end"})
+	case "print":
+		return completeFields(prefix)
+	case "type":
+		if command == "group list" {
+			return withPrefix(prefix, []string{"classic", "consumer", "share"})
+		}
 	case "ack":
 		return withPrefix(prefix, ackModeNames)
 	}
@@ -132,6 +148,9 @@ func (r *run) completeOperand(ctx context.Context, command string, n int, prefix
 	}
 	if command == "destination create" && n == 0 {
 		return withPrefix(prefix, []string{"queue", "topic", "log"})
+	}
+	if strings.HasPrefix(command, "group ") && (n == 0 || command == "group delete") {
+		return r.completeGroups(ctx, prefix, given)
 	}
 	kind, ok := operandKinds[command]
 	if !ok || n > 0 && command != "destination delete" {
@@ -147,28 +166,65 @@ var operandKinds = map[string]string{
 	"queue move": "queue", "queue purge": "queue", "queue redrive": "queue",
 	"topic publish": "topic", "subscribe": "topic",
 	"subscription list": "topic", "subscription delete": "topic", "subscription seek": "topic",
-	"stream write":         "",
+	"stream read": "", "stream write": "",
 	"destination describe": "", "destination alter": "", "destination delete": "",
 }
 
 // completeDestinations asks the broker. A log takes every view, so it is
 // offered always; without a broker nothing is.
 func (r *run) completeDestinations(ctx context.Context, prefix, kind string, given map[string]string) []string {
+	list := candidates(ctx, r, given, func(ctx context.Context, a polylog.Admin) ([]polylog.DestinationInfo, error) {
+		return a.Destinations(ctx, prefix, false)
+	})
+	var out []string
+	for _, d := range list {
+		if kind == "" || d.Kind == kind || d.Kind == "log" {
+			out = append(out, d.Name+"\t"+d.Kind)
+		}
+	}
+	return out
+}
+
+func (r *run) completeGroups(ctx context.Context, prefix string, given map[string]string) []string {
+	list := candidates(ctx, r, given, func(ctx context.Context, a polylog.Admin) ([]polylog.GroupInfo, error) { return a.Groups(ctx) })
+	var out []string
+	for _, g := range list {
+		if strings.HasPrefix(g.Name, prefix) {
+			out = append(out, g.Name+"\t"+g.Type+", "+g.State)
+		}
+	}
+	return out
+}
+
+// candidates asks the broker that the line names; none come without one.
+func candidates[T any](ctx context.Context, r *run, given map[string]string, ask func(context.Context, polylog.Admin) ([]T, error)) []T {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
 	address, ok := given["url"]
 	if !ok {
 		address = r.config.text("url")
 	}
-	list, err := r.listDestinations(ctx, address, prefix)
+	c, err := polylog.Connect(ctx, address, polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}))
 	if err != nil {
 		return nil
 	}
+	defer c.Close() // what matters has been waited for by then
+	list, err := ask(ctx, c.Admin())
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+// completeFields completes the last of a list of fields.
+func completeFields(prefix string) []string {
+	done, last := "", prefix
+	if i := strings.LastIndexByte(prefix, ','); i >= 0 {
+		done, last = prefix[:i+1], prefix[i+1:]
+	}
 	var out []string
-	for _, d := range list {
-		if kind == "" || d.Kind == kind || d.Kind == "log" {
-			out = append(out, d.Name+"\t"+d.Kind)
-		}
+	for _, name := range withPrefix(last, strings.Split(recordFieldNames, ", ")) {
+		out = append(out, done+name)
 	}
 	return out
 }

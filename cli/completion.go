@@ -17,7 +17,7 @@ func (r *run) completionCommand() *cli.Command {
 		Description: "   bash:  source <(polylog completion bash)\n" +
 			"   zsh:   polylog completion zsh > \"${fpath[1]}/_polylog\"\n" +
 			"   fish:  polylog completion fish > ~/.config/fish/completions/polylog.fish\n\n" +
-			"Names of destinations are asked of the broker that --url names.",
+			"Names of destinations and groups are asked of the broker that --url names.",
 		Action: func(c *cli.Context) error {
 			if err := operands(c, 1, 1); err != nil {
 				return err

@@ -17,7 +17,7 @@ const (
 	exitFailure      = 1
 	exitUsage        = 2
 	exitFewer        = 3   // fewer messages than --count asked for
-	exitNotFound     = 4   // no such destination or subscription
+	exitNotFound     = 4   // no such destination, subscription or group
 	exitUnauthorized = 5   // not authenticated, or not permitted
 	exitRefused      = 6   // what the broker holds does not permit it: exists, in use, of another kind
 	exitUnavailable  = 7   // no broker answers, or it is shutting down
@@ -30,11 +30,11 @@ var exitCodes = []struct {
 	code    int
 	meaning string
 }{
-	{exitOK, "done; for put, publish and write: every message is confirmed; for what has no end of its own (serve, dev; take --follow and subscribe, unless --count or --timeout gives them one): ended by SIGINT or SIGTERM"},
+	{exitOK, "done; for put, publish and write: every message is confirmed; for what has no end of its own (serve, dev; take --follow, subscribe and stream read, unless --count or --timeout gives them one): ended by SIGINT or SIGTERM"},
 	{exitFailure, "failed; for check: something is wrong with the data"},
 	{exitUsage, "wrong usage, configuration, selector or setting"},
-	{exitFewer, "fewer messages came than --count asked for; those that came are printed and acknowledged"},
-	{exitNotFound, "no such destination or subscription; for check: no data directory"},
+	{exitFewer, "fewer messages came than --count asked for; those that came are printed, and acknowledged or committed"},
+	{exitNotFound, "no such destination, subscription or group; for check: no data directory"},
 	{exitUnauthorized, "not authenticated, or not permitted"},
 	{exitRefused, "refused in the broker's present state: exists already, in use, of another kind"},
 	{exitUnavailable, "no broker answers, or it is shutting down or too busy"},

@@ -57,6 +57,14 @@ func messages(n int64) string {
 	return humanCount(n) + " messages"
 }
 
+// records is "1 record" or "1,000 records".
+func records(n int64) string {
+	if n == 1 {
+		return "1 record"
+	}
+	return humanCount(n) + " records"
+}
+
 // sentence is text with a capital in front.
 func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
 

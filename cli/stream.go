@@ -11,9 +11,10 @@ import (
 func (r *run) streamCommand() *cli.Command {
 	return &cli.Command{
 		Name: "stream", Category: categoryMessages,
-		Usage: "write records with keys and headers",
+		Usage: "write and read records by partition, offset and key",
 		Subcommands: []*cli.Command{
 			r.streamWriteCommand(),
+			r.streamReadCommand(),
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,7 +20,8 @@ func (r *run) streamWriteCommand() *cli.Command {
 		Description: "Values are the arguments behind NAME, or --file, or else each line of standard\n" +
 			"input. With the two separators each has more in it than the value:\n\n" +
 			"   [NAME=VALUE,NAME=VALUE HEADERS-SEPARATOR] [KEY KEY-SEPARATOR] VALUE\n\n" +
-			"A destination that is not there becomes a topic. Exit code 0 means that every record is confirmed. After a\n" +
+			"which is what `stream read --print headers,key,value` prints. A destination that is\n" +
+			"not there becomes a topic. Exit code 0 means that every record is confirmed. After a\n" +
 			"failure the number that was confirmed is told; they are the first ones.",
 		Flags: slices.Concat(bodyFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "the `KEY` of all records: it picks the partition, and compaction goes by it"},
@@ -46,6 +48,14 @@ func (r *run) streamWrite(c *cli.Context) error {
 		}
 		return s.Topic(name).PublishAsync
 	})
+}
+
+// partitionNumber refuses what is no partition's.
+func partitionNumber(n int) (int32, error) {
+	if n < 0 || n > math.MaxInt32 {
+		return 0, usagef("--partition %d: write a number from 0", n)
+	}
+	return int32(n), nil
 }
 
 // recordComposer makes records of lines.

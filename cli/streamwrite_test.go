@@ -57,6 +57,16 @@ func TestStreamUsage(t *testing.T) {
 		{`write t --key-separator \q v`, "write a text"},
 		{"write t --header x v", "write NAME=VALUE"},
 		{"write t --repeat 0 v", "a number from 1"},
+		{"read", "usage: polylog stream read"},
+		{"read t --count 0", "a number from 1"},
+		{"read t --timeout 0s", "--no-wait"},
+		{"read t --partition x", "no whole number"},
+		{"read t --partition 0 --group g", "--group or --partition"},
+		{"read t --no-wait --group g", "--timeout TIME ends it"},
+		{"read t --group=", "needs the group's name"},
+		{"read t --from begining", "did you mean beginning?"},
+		{"read t --print vlaue", "did you mean value?"},
+		{"read t --separator=", "write a text"},
 	} {
 		args := append([]string{"stream"}, strings.Fields(c.args)...)
 		code, _, errs := call(t, map[string]string{"POLYLOG_URL": "polylog://127.0.0.1:1"}, "", args...)
