@@ -28,6 +28,7 @@ func (r *run) streamWriteCommand() *cli.Command {
 			&cli.StringFlag{Name: "key-separator", Usage: "the `TEXT` between key and value; \\t is a tabulator"},
 			&cli.StringSliceFlag{Name: "header", Usage: "a header of all records as `NAME=VALUE`, any number of times"},
 			&cli.StringFlag{Name: "headers-separator", Usage: "the `TEXT` behind the headers"},
+			&cli.IntFlag{Name: "partition", Usage: "append to the partition with this `NUMBER`", DefaultText: "by the key"},
 		}, rateFlags()),
 		Action: r.configured(r.streamWrite),
 	}
@@ -41,7 +42,15 @@ func (r *run) streamWrite(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.send(c, composer.compose, nil, func(s *polylog.Session, name string) sendFunc {
+	var options []polylog.PutOption
+	if c.IsSet("partition") {
+		partition, err := partitionNumber(c.Int("partition"))
+		if err != nil {
+			return err
+		}
+		options = append(options, polylog.WithPartition(partition))
+	}
+	return r.send(c, composer.compose, options, func(s *polylog.Session, name string) sendFunc {
 		// A log takes either view. Only a queue that is there refuses the topic's.
 		if info, err := s.Connection().Admin().Describe(c.Context, name); err == nil && info.Kind == "queue" {
 			return s.Queue(name).PutAsync

@@ -56,6 +56,7 @@ func TestStreamUsage(t *testing.T) {
 		{"write t --key-separator= v", "write a text"},
 		{`write t --key-separator \q v`, "write a text"},
 		{"write t --header x v", "write NAME=VALUE"},
+		{"write t --partition -1 v", "a number from 0"},
 		{"write t --repeat 0 v", "a number from 1"},
 		{"read", "usage: polylog stream read"},
 		{"read t --count 0", "a number from 1"},
