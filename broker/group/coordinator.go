@@ -355,7 +355,8 @@ func (t topics) All() iter.Seq[consumer.Topic] {
 	}
 }
 
-// await waits for the answer of a ticket; nil if ctx ends, or the coordinator.
+// await waits for the answer of a ticket; nil if ctx ends, because the client
+// has hung up, or the coordinator.
 func (c *Coordinator) await(ctx context.Context, e *entry, t classic.Ticket, answer <-chan kmsg.Response) kmsg.Response {
 	select {
 	case r := <-answer:
@@ -364,7 +365,14 @@ func (c *Coordinator) await(ctx context.Context, e *entry, t classic.Ticket, ans
 	case <-c.closing:
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	delete(e.waiting, t)
+	if wait, err := c.enter(e); wait != nil || err != nil || e.gone || e.classic == nil {
+		e.mu.Unlock()
+		return nil
+	}
+	now := c.o.Now()
+	c.settle(e, e.classic.HungUp(now, t))
+	e.noteEmpty(now)
+	c.unlock(e)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,10 +17,12 @@ import (
 )
 
 // connection reads requests and handles them one after the other, as Kafka
-// does. Its goroutines are the reader, which handles, and the writer.
+// does. Its goroutines are the reader, which handles, the writer, and while a
+// member waits for others one that looks whether it still does.
 type connection struct {
 	server   *Server
 	conn     net.Conn
+	in       *bufio.Reader // of conn
 	replies  *replies
 	ctx      context.Context // ends with the connection
 	cancel   context.CancelFunc
@@ -35,7 +38,7 @@ type connection struct {
 const maxPipelined = 256
 
 func newConnection(s *Server, conn net.Conn) *connection {
-	c := &connection{server: s, conn: conn, replies: newReplies(conn)}
+	c := &connection{server: s, conn: conn, in: bufio.NewReaderSize(conn, 64<<10), replies: newReplies(conn)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.host = "/"
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
@@ -68,19 +71,39 @@ func (c *connection) drain() {
 	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // it can only fail on a closed connection
 }
 
+// whileConnected calls do, which may wait for long, with a context that ends
+// when the client hangs up meanwhile. It is called by the reader.
+func (c *connection) whileConnected(do func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		if _, err := c.in.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			cancel()
+		}
+	}()
+	do(ctx)
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+	<-looked
+	_ = c.conn.SetReadDeadline(time.Time{})
+	if c.ctx.Err() != nil { // it drains
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
 // read handles requests until there are no more.
 func (c *connection) read() error {
-	in := bufio.NewReaderSize(c.conn, 64<<10)
 	for {
 		var head [4]byte
-		if _, err := io.ReadFull(in, head[:]); err != nil {
+		if _, err := io.ReadFull(c.in, head[:]); err != nil {
 			return err
 		}
 		size := int(int32(binary.BigEndian.Uint32(head[:])))
 		if size < 8 || size > c.server.options.MaxRequestBytes {
 			return fmt.Errorf("request of %d bytes", size)
 		}
-		if err := c.fill(in, size); err != nil {
+		if err := c.fill(c.in, size); err != nil {
 			return err
 		}
 		if err := c.handle(c.buffer); err != nil {

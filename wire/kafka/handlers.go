@@ -32,6 +32,14 @@ func grouped[Q kmsg.Request, R kmsg.Response](from, to int16, f func(*group.Coor
 	})
 }
 
+// joining makes a handler of a method that waits for other members.
+func joining[Q kmsg.Request, R kmsg.Response](from, to int16, f func(*group.Coordinator, context.Context, group.Client, Q) R) handler {
+	return answering(from, to, func(c *connection, _ context.Context, r Q) (response R) {
+		c.whileConnected(func(ctx context.Context) { response = f(c.server.broker.Groups(), ctx, c.client(), r) })
+		return response
+	})
+}
+
 const apiVersionsKey = int16(kmsg.ApiVersions)
 
 // handlers is what is served: ApiVersions says so, and a golden test pins it.

@@ -433,6 +433,47 @@ func TestRebalanceTimeout(t *testing.T) {
 	r.beats(codeUnknownMemberID, b, generation)
 }
 
+// Who hangs up while it waits for the others has its session from then on, and
+// holds nobody up for longer; who has not been told its id is gone at once.
+func TestHungUp(t *testing.T) {
+	r := newRig(t, Options{})
+	r.stable(asker{session: 10 * time.Second}, asker{session: 10 * time.Second})
+	a, b := r.g.inOrder()[0].id, r.g.inOrder()[1].id
+	ta := r.join(asker{id: a})
+	r.pass(3 * time.Second)
+	r.take(r.g.HungUp(r.now, ta))
+	r.take(r.g.HungUp(r.now, ta)) // nobody waits with it
+	r.pass(time.Second)
+	tb := r.join(asker{id: b})
+	r.waits(tb)
+	r.pass(9*time.Second - time.Millisecond)
+	r.waits(tb)
+	r.pass(2 * time.Millisecond)
+	if got := r.joined(tb); len(got.Members) != 1 {
+		t.Errorf("without who hung up: %+v", got)
+	}
+	generation := r.joined(tb).Generation
+
+	// While it waits for its assignment.
+	c := r.known(asker{})
+	tc := r.join(asker{id: c.id})
+	tb = r.join(asker{id: b})
+	generation = r.joined(tb).Generation
+	r.joined(tc)
+	ts := r.sync(c.id, "", generation)
+	r.take(r.g.HungUp(r.now, ts))
+	r.sync(b, "", generation, b+"=b", c.id+"=c")
+	r.assigned(r.sync(c.id, "", generation), "c") // it asks again
+
+	// A new one of before there were ids.
+	told := r.g.Size()
+	tn := r.join(asker{version: 3})
+	r.take(r.g.HungUp(r.now, tn))
+	if r.g.Size() != told {
+		t.Errorf("%d members, want %d", r.g.Size(), told)
+	}
+}
+
 // Who does not ask for its assignment in time is out, even after the others have
 // theirs.
 func TestSyncTimeout(t *testing.T) {

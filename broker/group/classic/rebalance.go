@@ -16,6 +16,34 @@ func (g *Group) memberLeft(now time.Time, r *Result) {
 	}
 }
 
+// HungUp tells that nobody waits for the answer of a ticket any more: the
+// connection that asked has ended. The member has to be heard of within its
+// session from now on; one that has not been told its id is gone. (Kafka counts
+// it among those who have joined, and its session from the next generation on.)
+func (g *Group) HungUp(now time.Time, t Ticket) (r Result) {
+	for _, m := range g.members {
+		switch {
+		case m.join != nil && m.join.ticket == t:
+			knows := m.join.request.(*kmsg.JoinGroupRequest).MemberID != "" || m.instance != nil
+			m.join = nil
+			g.awaiting--
+			if !knows && m.isNew {
+				g.remove(m, &r, codeUnknownMemberID)
+				g.memberLeft(now, &r)
+				return r
+			}
+			m.isNew = false
+			g.listen(m, now)
+			return r
+		case m.sync != nil && m.sync.ticket == t:
+			m.sync = nil
+			g.listen(m, now)
+			return r
+		}
+	}
+	return r
+}
+
 // prepare begins a rebalance.
 func (g *Group) prepare(now time.Time, r *Result) {
 	for _, m := range g.members {
