@@ -324,7 +324,7 @@ func (s *storm) calm(ctx context.Context) error {
 				s.judge.found.add(faultUnsettled, 1, "%d members, after %s", len(members), took)
 				s.mu.Unlock()
 			}
-			return s.describe(ctx, "Stable", len(members))
+			return s.describe(ctx, "Stable", len(members), last)
 		}
 		if now.Sub(last) > settleLimit {
 			s.mu.Lock()
@@ -339,33 +339,41 @@ func (s *storm) calm(ctx context.Context) error {
 }
 
 // describe compares what the coordinator knows of the group with what should be.
-func (s *storm) describe(ctx context.Context, state string, members int) error {
-	got, n := "", 0
+// The last change was at last: until the group must have settled, it may be that
+// a member has not told it yet what it has.
+func (s *storm) describe(ctx context.Context, state string, members int, last time.Time) error {
+	for {
+		got, n, err := s.described(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("describe the group: %w", err)
+		case got == state && n == members:
+			return nil
+		case time.Since(last) > s.o.settle:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.judge.found.add(faultMembership, 1, "%s with %d members, where %s with %d should be", got, n, state, members)
+			return nil
+		}
+		if !wait(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *storm) described(ctx context.Context) (state string, members int, err error) {
 	if s.Protocol == "consumer" {
 		d, err := s.admin.DescribeConsumerGroups(ctx, s.group)
-		if err != nil {
-			return fmt.Errorf("describe the group: %w", err)
+		if err == nil {
+			err = d[s.group].Err
 		}
-		if err := d[s.group].Err; err != nil {
-			return fmt.Errorf("describe the group: %w", err)
-		}
-		got, n = d[s.group].State, len(d[s.group].Members)
-	} else {
-		d, err := s.admin.DescribeGroups(ctx, s.group)
-		if err != nil {
-			return fmt.Errorf("describe the group: %w", err)
-		}
-		if err := d[s.group].Err; err != nil {
-			return fmt.Errorf("describe the group: %w", err)
-		}
-		got, n = d[s.group].State, len(d[s.group].Members)
+		return d[s.group].State, len(d[s.group].Members), err
 	}
-	if got != state || n != members {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.judge.found.add(faultMembership, 1, "%s with %d members, where %s with %d should be", got, n, state, members)
+	d, err := s.admin.DescribeGroups(ctx, s.group)
+	if err == nil {
+		err = d[s.group].Err
 	}
-	return nil
+	return d[s.group].State, len(d[s.group].Members), err
 }
 
 // produce writes numbered records into random partitions.
@@ -467,4 +475,4 @@ func (s *storm) leaveAll() {
 }
 
 // empty makes sure that nobody is left behind.
-func (s *storm) empty(ctx context.Context) error { return s.describe(ctx, "Empty", 0) }
+func (s *storm) empty(ctx context.Context) error { return s.describe(ctx, "Empty", 0, time.Now()) }
