@@ -452,7 +452,6 @@ func TestHungUp(t *testing.T) {
 	if got := r.joined(tb); len(got.Members) != 1 {
 		t.Errorf("without who hung up: %+v", got)
 	}
-	generation := r.joined(tb).Generation
 
 	// While it waits for its assignment.
 	c := r.known(asker{})
