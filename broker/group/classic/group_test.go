@@ -457,7 +457,7 @@ func TestHungUp(t *testing.T) {
 	c := r.known(asker{})
 	tc := r.join(asker{id: c.id})
 	tb = r.join(asker{id: b})
-	generation = r.joined(tb).Generation
+	generation := r.joined(tb).Generation
 	r.joined(tc)
 	ts := r.sync(c.id, "", generation)
 	r.take(r.g.HungUp(r.now, ts))
