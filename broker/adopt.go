@@ -49,6 +49,10 @@ type Adopted struct {
 	Partitions int    `json:"partitions"`
 	Records    int64  `json:"offsets"` // from the start to the end of all partitions
 	Bytes      int64  `json:"bytes"`
+	// Settings are those that are not the defaults, and Ignored Kafka's configs
+	// that mean nothing here.
+	Settings map[string]string `json:"settings,omitempty"`
+	Ignored  []string          `json:"ignored_configs,omitempty"`
 }
 
 // ErrKafkaRuns is returned while a Kafka broker has its log directory open.
@@ -57,9 +61,10 @@ var ErrKafkaRuns = errors.New("a Kafka broker is running on this directory")
 // Adopt opens a broker on o.Dir that has taken over topics from the log
 // directory of a Kafka broker, with their ids, offsets, records, leader epochs
 // and producers, and what groups have committed. The bytes are copied, and
-// nothing in a.From is changed. Settings of topics are not there to be read:
-// those of the broker's defaults apply, so look after retention before it looks
-// after the records.
+// nothing in a.From is changed. The configs of topics come along if the broker
+// was its own controller, which has noted them beside the partitions; otherwise
+// the topics have the broker's defaults but for retention.ms=-1, so that nothing
+// is deleted before somebody has looked after that.
 //
 // The topics appear one after the other, each when all of it is on disk. After a
 // crash Adopt may be called again for what is missing: topics that are here
@@ -111,6 +116,7 @@ type adoptedTopic struct {
 	id         [16]byte
 	epoch      int32 // the highest leader epoch
 	partitions []adoptedPartition
+	configs    map[string]map[string]string // of all topics; nil: nothing is known
 }
 
 type adoptedPartition struct {
@@ -149,9 +155,13 @@ func planAdoption(a AdoptOptions) ([]adoptedTopic, error) {
 		}
 		topics[m[1]][number] = p
 	}
+	configs, err := kafkaConfigs(a.From)
+	if err != nil {
+		return nil, fmt.Errorf("configs of topics: %w", err)
+	}
 	var plan []adoptedTopic
 	for name, partitions := range topics {
-		t := adoptedTopic{name: name}
+		t := adoptedTopic{name: name, configs: configs}
 		for i := range len(partitions) {
 			p, ok := partitions[i]
 			if !ok {
@@ -269,12 +279,12 @@ func (b *Broker) adopt(ctx context.Context, t adoptedTopic, progress *AdoptProgr
 	if err != nil || d != nil {
 		return nil, errors.Join(err, errors.New("it has been created meanwhile"))
 	}
-	s := b.defaults
+	s, ignored := adoptedSettings(b.defaults, t.configs, t.name)
 	switch t.name {
 	case group.TopicName:
-		s = group.Settings()
+		s, ignored = group.Settings(), nil
 	case txn.TopicName:
-		s = txn.Settings()
+		s, ignored = txn.Settings(), nil
 	}
 	s.Partitions = len(t.partitions)
 	m := metadata.Destination{Name: name, ID: t.id, Kind: destination.KindLog, Partitions: s.Partitions, Settings: s, CreatedMS: b.o.Now().UnixMilli()}
@@ -294,7 +304,11 @@ func (b *Broker) adopt(ctx context.Context, t adoptedTopic, progress *AdoptProgr
 	if err != nil {
 		return nil, err
 	}
-	done := &Adopted{Topic: t.name, Partitions: len(d.Partitions)}
+	done := &Adopted{Topic: t.name, Partitions: len(d.Partitions), Ignored: ignored}
+	if !isInternal(t.name) {
+		done.Settings = s.Changes()
+		delete(done.Settings, "partitions")
+	}
 	for _, p := range d.Partitions {
 		done.Records += p.End() - p.Start() // finds its end, and makes it known to the checkpoint
 		done.Bytes += p.Log().Bytes()

@@ -37,6 +37,7 @@ func newApp(r *run) *cli.App {
 			r.devCommand(),
 			r.demoCommand(),
 			r.checkCommand(),
+			r.adoptCommand(),
 			r.queueCommand(),
 			r.topicCommand(),
 			r.subscribeCommand(),

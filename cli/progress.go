@@ -11,6 +11,7 @@ import (
 type progress struct {
 	r       *run
 	verb    string
+	unit    func(n int64) string
 	started time.Time
 	count   atomic.Int64
 	quit    chan struct{}
@@ -22,8 +23,16 @@ func (r *run) startProgress(verb string) *progress {
 	if r.quiet || !r.stderrTerminal {
 		return nil
 	}
-	p := &progress{r: r, verb: verb, started: time.Now(), quit: make(chan struct{}), ended: make(chan struct{})}
+	p := &progress{r: r, verb: verb, unit: messages, started: time.Now(), quit: make(chan struct{}), ended: make(chan struct{})}
 	go p.show()
+	return p
+}
+
+// of has it count something else than messages.
+func (p *progress) of(unit func(n int64) string) *progress {
+	if p != nil {
+		p.unit = unit
+	}
 	return p
 }
 
@@ -43,7 +52,7 @@ func (p *progress) show() {
 		case <-ticker.C:
 			n := p.count.Load()
 			rate := float64(n) / time.Since(p.started).Seconds()
-			fmt.Fprintf(p.r.stderr, "\r\x1b[K%s %s, %s/s", messages(n), p.verb, humanCount(int64(rate)))
+			fmt.Fprintf(p.r.stderr, "\r\x1b[K%s %s, %s/s", p.unit(n), p.verb, humanCount(int64(rate)))
 			shown = true
 		case <-p.quit:
 			if shown {

@@ -81,6 +81,10 @@ var suites = []suite{
 		name: "cross-model", what: "one log seen by JMS models and Kafka models at once", ours: true,
 		limit: 4 * time.Minute, command: ownTests("crossmodel"), reads: goTests,
 	},
+	{
+		name: "adopt", what: "the data directory of a real Kafka broker, taken over", ours: true,
+		limit: 4 * time.Minute, command: ownTests("adopt"), reads: goTests,
+	},
 }
 
 // wants says whether a run without named suites has this one.
@@ -134,6 +138,9 @@ func (e *environment) variables() []string {
 		"INTEROP_BOOTSTRAP=" + e.broker.kafka,
 		"INTEROP_NATIVE=" + e.broker.native,
 		"INTEROP_DATA=" + e.broker.data,
+	}
+	if e.broker.native != "" && e.target.program != "" {
+		v = append(v, "INTEROP_POLYLOG="+e.target.program)
 	}
 	if e.quick {
 		v = append(v, "INTEROP_QUICK=1")
