@@ -4,6 +4,7 @@ package adopt
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -116,7 +117,7 @@ func TestAdopt(t *testing.T) {
 		t.Skip("INTEROP_POLYLOG does not name the program")
 	}
 	dir := t.TempDir()
-	kafka := start(t, "../java/broker", "--dir", dir)
+	kafka := start(t, cmp.Or(os.Getenv("INTEROP_KAFKA"), "../java/broker"), "--dir", dir)
 	address := strings.Fields(kafka.line)[1]
 	want := fill(t, address)
 	kafka.stop()

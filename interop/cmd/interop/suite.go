@@ -140,7 +140,7 @@ func (e *environment) variables() []string {
 		"INTEROP_DATA=" + e.broker.data,
 	}
 	if e.broker.native != "" && e.target.program != "" {
-		v = append(v, "INTEROP_POLYLOG="+e.target.program)
+		v = append(v, "INTEROP_POLYLOG="+e.target.program, "INTEROP_KAFKA="+filepath.Join(e.module, "java", "broker"))
 	}
 	if e.quick {
 		v = append(v, "INTEROP_QUICK=1")
