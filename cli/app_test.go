@@ -80,7 +80,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"serve", "--data", "d", "--heartbeat", "5"}, "write 5s"},
 		{[]string{"serve", "--data", "d", "--journal-file-size", "big"}, "write 1048576, 64MiB or 1.5GiB"},
 		{[]string{"queue", "put", "a", "--prio", "5", "x"}, "did you mean --priority?"},
-		{[]string{"queue", "take", "a", "--selector", "x"}, "no flag --selector (see"},
+		{[]string{"queue", "take", "a", "--colour", "x"}, "no flag --colour (see"},
 		{[]string{"queue", "take", "a", "--count", "0"}, "a number from 1"},
 		{[]string{"queue", "take", "a", "--count", "1", "--all"}, "one of --count, --all and --follow"},
 		{[]string{"queue", "put", "a", "--priority", "10", "x"}, "0 to 9"},

@@ -20,6 +20,7 @@ func (r *run) browseCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "no more than `N` messages", DefaultText: "all"},
 			&cli.BoolFlag{Name: "json", Usage: "a line of JSON for each message, with headers and properties; -o json and -o jsonl do so too", DisableDefaultText: true},
+			selectorFlag(),
 			&cli.BoolFlag{Name: "null", Aliases: []string{"0"}, Usage: "end bodies with a NUL byte instead of a newline", DisableDefaultText: true},
 		},
 		Action: r.configured(r.browse),
@@ -36,7 +37,7 @@ func (r *run) browse(c *cli.Context) error {
 	}
 	return r.withSession(c.Context, nil, func(session *polylog.Session) error {
 		out := r.newMessageWriter(c.Bool("json"), c.Bool("null"))
-		for b, err := range session.Queue(c.Args().First()).Browse(c.Context) {
+		for b, err := range session.Queue(c.Args().First()).Browse(c.Context, selected(c)...) {
 			if err != nil {
 				return fmt.Errorf("after %d messages: %w", out.written, err)
 			}

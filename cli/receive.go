@@ -28,8 +28,22 @@ func receiveFlags(countText string) []cli.Flag {
 		&cli.BoolFlag{Name: "json", Usage: "a line of JSON for each message, with headers and properties; -o json and -o jsonl do so too", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "null", Aliases: []string{"0"}, Usage: "end bodies with a NUL byte instead of a newline", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "no-ack", Usage: "give the messages back at the end; they count as delivered once", DisableDefaultText: true},
+		selectorFlag(),
 		&cli.StringFlag{Name: "reject", Usage: "send the messages to the dead letter destination, with this `REASON`"},
 	}
+}
+
+// selectorFlag chooses messages: Jakarta Messaging 3.1 §3.8.
+func selectorFlag() cli.Flag {
+	return &cli.StringFlag{Name: "selector", Usage: "only messages that this `CONDITION` holds for, such as \"JMSPriority > 6 AND colour IN ('red', 'blue')\""}
+}
+
+// selected are the options that selectorFlag asks for.
+func selected(c *cli.Context) []polylog.ConsumeOption {
+	if text := c.String("selector"); text != "" {
+		return []polylog.ConsumeOption{polylog.WithSelector(text)}
+	}
+	return nil
 }
 
 // receiver prints messages and settles what it has printed.

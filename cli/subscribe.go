@@ -106,7 +106,7 @@ func subscribeOptions(c *cli.Context, now time.Time) ([]polylog.ConsumeOption, e
 	if c.Bool("no-local") {
 		options = append(options, polylog.WithNoLocal())
 	}
-	return options, nil
+	return append(options, selected(c)...), nil
 }
 
 // startOptions reads where a new subscription starts.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog"
@@ -48,7 +50,10 @@ func (r *run) takeMessages(c *cli.Context) error {
 		case v.count == 0:
 			v.count = 1
 		}
-		v.take = session.Queue(c.Args().First()).TakeBatch
+		queue, chosen := session.Queue(c.Args().First()), selected(c)
+		v.take = func(ctx context.Context, max int, opts ...polylog.ConsumeOption) ([]*polylog.Delivery[*polylog.Message], error) {
+			return queue.TakeBatch(ctx, max, append(opts, chosen...)...)
+		}
 		return v.run(c.Context)
 	})
 }

@@ -13,6 +13,7 @@ import (
 func transferFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.Int64Flag{Name: "max", Usage: "no more than `N` messages", DefaultText: "all that wait now"},
+		selectorFlag(),
 		yesFlag(),
 	}, more...)
 }
@@ -70,7 +71,7 @@ func (r *run) redriveCommand() *cli.Command {
 }
 
 func transferSpec(c *cli.Context) polylog.TransferSpec {
-	return polylog.TransferSpec{Name: c.Args().First(), Max: c.Int64("max")}
+	return polylog.TransferSpec{Name: c.Args().First(), Max: c.Int64("max"), Selector: c.String("selector")}
 }
 
 // transfer asks, does it, and says how many messages there were.

@@ -22,6 +22,9 @@ import (
 	"time"
 
 	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/selector"
+	"github.com/polylog-mq/polylog/queue"
 	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/kafka"
@@ -49,9 +52,6 @@ type Options struct {
 	Native server.Options
 	// Broker are the options of the broker. Its Dir is not used.
 	Broker broker.Options
-	// CompileSelector compiles selectors; nil refuses them. It goes to the
-	// broker and to the protocol.
-	CompileSelector session.CompileSelector
 	// CloseTimeout is how long Close lets clients finish. Default 2 s.
 	CloseTimeout time.Duration
 	// Version is what the broker says it is. Default "embedded".
@@ -80,10 +80,19 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Broker.Dir = o.Dir
-	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, o.CompileSelector
-	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, o.CompileSelector
+	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
+	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
 	o.Listen.Authenticated = o.Native.Authenticate != nil
 	return o
+}
+
+// compileSelector compiles a selector for a view: destination.ErrBadSelector.
+func compileSelector(text string) (queue.Selector, error) {
+	s, err := selector.Compile(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", destination.ErrBadSelector, err)
+	}
+	return s, nil
 }
 
 // Server is a broker and its doors.

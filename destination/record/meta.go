@@ -193,6 +193,11 @@ func closeMap(dst []byte, at, n int) []byte {
 // Errors: ErrNewerVersion, with the versions named, and CorruptError.
 func ParseMeta(value []byte, m *Meta) error { return parseMeta(string(value), m) }
 
+// ViewMeta is ParseMeta without copies: the texts alias value.
+func ViewMeta(value []byte, m *Meta) error {
+	return parseMeta(unsafe.String(unsafe.SliceData(value), len(value)), m)
+}
+
 func parseMeta(value string, m *Meta) error {
 	*m = Meta{Priority: DefaultPriority, PropertyTypes: m.PropertyTypes[:0]}
 	s := scanner{s: value}

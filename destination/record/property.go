@@ -46,7 +46,7 @@ func CheckPropertyName(name string) error {
 		return fmt.Errorf("%w: it has %d bytes, more than %d", ErrReservedName, len(name), maxPropertyName)
 	}
 	for i, c := range name {
-		if !identifierStart(c) && (i == 0 || !identifierPart(c)) {
+		if !IdentifierStart(c) && (i == 0 || !IdentifierPart(c)) {
 			return fmt.Errorf("%w: %q is not an identifier", ErrReservedName, name)
 		}
 	}
@@ -57,12 +57,12 @@ func CheckPropertyName(name string) error {
 	return nil
 }
 
-// identifierStart is Java's Character.isJavaIdentifierStart.
-func identifierStart(c rune) bool {
+// IdentifierStart is Java's Character.isJavaIdentifierStart.
+func IdentifierStart(c rune) bool {
 	return unicode.In(c, unicode.L, unicode.Nl, unicode.Sc, unicode.Pc)
 }
 
-// identifierPart is what Character.isJavaIdentifierPart allows beyond that.
-func identifierPart(c rune) bool {
+// IdentifierPart is what Character.isJavaIdentifierPart allows beyond that.
+func IdentifierPart(c rune) bool {
 	return unicode.In(c, unicode.Nd, unicode.Mn, unicode.Mc, unicode.Cf)
 }
