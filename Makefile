@@ -27,6 +27,7 @@ test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tes
 	$(MAKE) build lint fast demo registration
 	./test/faults quick
 	./test/fuzz 60s FuzzRequests
+	./interop/java/build
 	./interop/run quick -polylog $(CURDIR)/$(BIN)
 	./interop/java/run quick
 	cd interop && $(GO) run ./soak transactions -polylog ../$(BIN) -duration 60s
@@ -67,6 +68,7 @@ bench-kafka: build ## Kafka's protocol, against a real Kafka broker (Java, Maven
 
 interop: build ## Kafka clients that others wrote, at length (Debian, root: installs what it needs)
 	./test/install
+	./interop/java/build
 	./interop/run full -polylog $(CURDIR)/$(BIN)
 	./interop/java/run full
 
