@@ -22,6 +22,11 @@
 //		}
 //	}
 //
+// A session that is Transacted does what it sends and receives at its Commit, all
+// of it or nothing; Connection.Tx runs a function in one. A Stream reads a
+// destination as a log, from any offset or time, and Stream.Group joins one of
+// Kafka's consumer groups.
+//
 // A message travels so: Put encodes it into the record batch that is open for
 // its session, destination and partition, and waits. The connection's writer
 // sends whatever has gathered in one write, at once when the line is idle and
@@ -38,5 +43,6 @@
 // send that was written but not confirmed may have arrived or not: it fails
 // with [ErrInDoubt], unless [WithRetryInDoubt] prefers a duplicate. A delivery
 // of the connection before belongs to somebody else by now: settling it fails
-// with [ErrStale]. Temporary destinations are gone.
+// with [ErrStale]. Temporary destinations are gone. A transaction that was under
+// way is rolled back, and its Commit says so with [ErrRolledBack].
 package polylog

@@ -459,3 +459,135 @@ func ExampleProperty() {
 	// 3 <nil>
 	// property count is a int16 and cannot be read as bool
 }
+
+// An order is billed: that it is taken and that the bill is published is done
+// together, or not at all.
+func ExampleConnection_Tx() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := polylog.QueueOf[string](s, "orders").Put(ctx, "a pen"); err != nil {
+		log.Fatal(err)
+	}
+	err = c.Tx(ctx, func(tx *polylog.Session) error {
+		order, err := polylog.QueueOf[string](tx, "orders").Take(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = polylog.QueueOf[string](tx, "bills").Put(ctx, "bill for "+order.Value)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	bill, err := polylog.QueueOf[string](s, "bills").Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bill.Value)
+	// Output: bill for a pen
+}
+
+func ExampleSession_Rollback() {
+	s, stop := exampleSession(polylog.Transacted)
+	defer stop()
+	ctx := context.Background()
+	q := polylog.QueueOf[string](s, "orders")
+	if _, err := q.Put(ctx, "never sent"); err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Rollback(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := q.Put(ctx, "sent"); err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Commit(ctx); err != nil {
+		log.Fatal(err)
+	}
+	order, err := q.Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(order.Value)
+	// Output: sent
+}
+
+func ExampleStream_Read() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	orders := polylog.QueueOf[string](s, "orders")
+	for _, item := range []string{"a pen", "a book"} {
+		if _, err := orders.Put(ctx, item); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if _, err := orders.TakeBatch(ctx, 2); err != nil { // what is taken stays in the log
+		log.Fatal(err)
+	}
+	for r, err := range polylog.StreamOf[string](s, "orders").Read(ctx, polylog.FromBeginning(), polylog.NoWait()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		item, err := r.Value()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.Offset, item)
+	}
+	// Output:
+	// 0 a pen
+	// 1 a book
+}
+
+func ExampleStream_Group() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	if _, err := polylog.TopicOf[string](s, "prices").Publish(ctx, "a pen: 2"); err != nil {
+		log.Fatal(err)
+	}
+	auditors, err := polylog.StreamOf[string](s, "prices").Group(ctx, "auditors", polylog.FromBeginning())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auditors.Close(ctx)
+	for r, err := range auditors.Consume(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		price, err := r.Value()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(price)
+		if err := auditors.Commit(ctx, r); err != nil {
+			log.Fatal(err)
+		}
+		break
+	}
+	// Output: a pen: 2
+}
+
+func ExampleWithSelector() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	q := polylog.QueueOf[string](s, "orders")
+	for _, colour := range []string{"red", "blue"} {
+		if _, err := q.Put(ctx, "a "+colour+" pen", polylog.WithProperty("colour", colour)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	d, err := q.Take(ctx, polylog.WithSelector("colour IN ('blue', 'green')"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(d.Value)
+	// Output: a blue pen
+}
