@@ -80,6 +80,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestSecondTry: what passes only then is told, with what the first try printed;
+// what fails both times is a failure.
+func TestSecondTry(t *testing.T) {
+	first := report{suite: "s", outcomes: []outcome{{"slow", failed}, {"wrong", failed}}, output: "x.go:1: waited 9s\n--- FAIL: slow (9s)\n"}
+	first.judge(expectation{})
+	if !first.doubtful() {
+		t.Error("not doubtful")
+	}
+	r := report{suite: "s", outcomes: []outcome{{"slow", passed}, {"wrong", failed}}}
+	r.judge(expectation{})
+	r.second(first)
+	text, ok := table("x", []report{r})
+	if ok || len(r.again) != 1 || !strings.Contains(text, "SECOND TRY\n  s slow\n    x.go:1: waited 9s") || !strings.Contains(text, "s wrong\n") {
+		t.Errorf("%v\n%s", ok, text)
+	}
+	first.broken = errors.New("the broker crashed")
+	if first.doubtful() {
+		t.Error("a crash of the broker is beyond doubt")
+	}
+}
+
 func TestGoodAndBroken(t *testing.T) {
 	r := report{suite: "s", outcomes: []outcome{{"a", passed}, {"b", skipped}}}
 	r.judge(expectation{"s b": skips + "not here"})

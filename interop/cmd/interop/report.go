@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,10 +13,38 @@ type report struct {
 	outcomes []outcome
 	broken   error // why the suite as a whole is no good
 	took     time.Duration
+	output   string
 
 	expected     []string // failed, and known to
 	surprises    []string // failed, or skipped
 	unexpectedly []string // passed, or gone, though known to fail
+	again        []string // passed only at the second try
+}
+
+// doubtful says whether a second try may tell more: tests failed, and that is all.
+func (r *report) doubtful() bool {
+	return r.broken == nil && len(r.surprises) > 0 && len(r.unexpectedly) == 0
+}
+
+// second makes r, the second try, tell what failed at the first and does no more.
+func (r *report) second(first report) {
+	for _, s := range first.surprises {
+		if !slices.Contains(r.surprises, s) {
+			r.again = append(r.again, s+"\n"+excerpt(first.output, s))
+		}
+	}
+}
+
+// excerpt is what a suite printed about where it failed a test, as far as that
+// can be found.
+func excerpt(output, test string) string {
+	lines := strings.Split(output, "\n")
+	for i, line := range lines {
+		if strings.Contains(line, "--- FAIL: "+test+" ") || strings.HasPrefix(line, "not ok ") && strings.Contains(line, test) {
+			return strings.Join(lines[max(i-12, 0):min(i+13, len(lines))], "\n")
+		}
+	}
+	return strings.Join(lines[max(len(lines)-25, 0):], "\n")
 }
 
 func (r *report) count(v verdict) int {
@@ -92,7 +121,14 @@ func table(target string, reports []report) (string, bool) {
 		}
 	}
 	section("failed, as expected", func(r report) []string { return r.expected })
-	section("FAILED, or skipped, though expected.txt does not say so", func(r report) []string { return r.surprises })
+	section("PASSED ONLY AT THE SECOND TRY", func(r report) []string { return r.again })
+	section("FAILED, or skipped, though expected.txt does not say so", func(r report) []string {
+		var all []string
+		for _, s := range r.surprises {
+			all = append(all, s+"\n"+excerpt(r.output, s))
+		}
+		return all
+	})
 	section("NOT FAILED, though expected.txt says so", func(r report) []string { return r.unexpectedly })
 	section("BROKEN", func(r report) []string {
 		if r.broken == nil {

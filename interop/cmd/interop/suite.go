@@ -96,7 +96,17 @@ func (s suite) wants(o options) bool {
 	return true
 }
 
-func (s suite) run(ctx context.Context, e *environment) (r report) {
+// run runs a suite and judges it.
+func (s suite) run(ctx context.Context, e *environment, expected expectation) report {
+	begin := time.Now()
+	r := s.outcomes(ctx, e)
+	r.took = time.Since(begin)
+	r.judge(expected)
+	fmt.Fprintf(os.Stderr, "%s: %s\n", s.name, r.line())
+	return r
+}
+
+func (s suite) outcomes(ctx context.Context, e *environment) (r report) {
 	r.suite = s.name
 	if err := os.MkdirAll(e.work, 0o755); err != nil {
 		r.broken = err
@@ -119,7 +129,7 @@ func (s suite) run(ctx context.Context, e *environment) (r report) {
 	}
 	cmd.Env = append(cmd.Environ(), e.variables()...)
 	output, err := e.execute(ctx, s, cmd)
-	r.outcomes = s.reads(output)
+	r.outcomes, r.output = s.reads(output), output
 	if stopped := e.broker.stop(); stopped != nil {
 		err = errors.Join(stopped, err)
 	}

@@ -2,6 +2,7 @@ package polylog.interop;
 
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.ExecutionException;
@@ -52,15 +53,31 @@ abstract class Suite {
   /** Names the cases. */
   abstract void plan() throws Exception;
 
-  /** Runs that many cases at once, and then those that want to be alone. */
+  /**
+   * Runs that many cases at once, then those that want to be alone, and then once more, alone, each that
+   * failed: one that passes now may have been starved of the processor, and counts as AGAIN.
+   */
   final void run(int lanes) throws Exception {
     plan();
+    List<Planned> failed = Collections.synchronizedList(new ArrayList<>());
     ExecutorService pool = Executors.newFixedThreadPool(lanes);
-    together.forEach(c -> pool.execute(() -> now(c.name, c.limit, c.body)));
+    together.forEach(c -> pool.execute(() -> first(c, failed)));
     pool.shutdown();
     pool.awaitTermination(1, TimeUnit.HOURS);
-    for (Planned c : alone) {
-      run(c);
+    alone.forEach(c -> first(c, failed));
+    for (Planned c : failed) {
+      Report.Result r = run(c);
+      report.add(r.outcome() == Report.Outcome.PASS ? r.as(Report.Outcome.AGAIN) : r);
+    }
+  }
+
+  private void first(Planned c, List<Planned> failed) {
+    Report.Result r = run(c);
+    if (r.outcome() == Report.Outcome.FAIL) {
+      report.tell(r);
+      failed.add(c);
+    } else {
+      report.add(r);
     }
   }
 
@@ -95,10 +112,12 @@ abstract class Suite {
 
   /** Runs a case at once, whatever is planned. Answers whether it passed. */
   final boolean now(String test, Duration limit, Case c) {
-    return run(new Planned(test, limit, c));
+    Report.Result r = run(new Planned(test, limit, c));
+    report.add(r);
+    return r.outcome() == Report.Outcome.PASS;
   }
 
-  private boolean run(Planned planned) {
+  private Report.Result run(Planned planned) {
     Throwable[] fault = new Throwable[1];
     Thread t =
         new Thread(
@@ -131,10 +150,10 @@ abstract class Suite {
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      return false;
+      reason = "interrupted";
+      outcome = Report.Outcome.FAIL;
     }
-    report.add(new Report.Result(name, planned.name, outcome, reason, (System.nanoTime() - start) / 1_000_000));
-    return outcome == Report.Outcome.PASS;
+    return new Report.Result(name, planned.name, outcome, reason, (System.nanoTime() - start) / 1_000_000);
   }
 
   /** One line that says what went wrong and where in this program. */
