@@ -143,7 +143,9 @@ func (p *producer) transaction(ctx context.Context, cl *kgo.Client) (n int, ok b
 				return n, false
 			}
 			defer other.Close()
-			_, _, _ = other.ProducerID(try)
+			if _, _, err := other.ProducerID(try); err != nil {
+				plan = abort // the broker is down, and nobody fenced off
+			}
 		}
 		s := stamp{transactionID: id, Position: i, Count: n, Abort: plan != commit}
 		batch.produce(try, cl, &kgo.Record{

@@ -259,7 +259,7 @@ func (f *fetched) read(p *fetchedPartition, limit int) {
 		f.vain += len(got)
 		return // it does not fit any more; the next request will have it
 	}
-	if end < p.high {
+	if p.committed { // the log may have grown since, and what is read now is open
 		got = below(got, end)
 	}
 	f.records = all[:p.from+len(got)]

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/polylog-mq/polylog/destination"
+	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/destination/record"
 )
 
@@ -111,3 +114,75 @@ func TestFetchKeepsLittle(t *testing.T) {
 		t.Errorf("kept are %d partitions, %d and %d bytes", cap(f.partitions), cap(f.head), cap(f.records))
 	}
 }
+
+// KIP-98: a committed read never has a batch of an open transaction, also where
+// the log grows while it is read: what it gives is committed, or listed as aborted.
+func TestCommittedFetchWhileWritten(t *testing.T) {
+	store, err := commitlog.Open(commitlog.NewMemFS(), commitlog.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	log, err := store.OpenLog(commitlog.LogID{Topic: [16]byte{1}}, "t-0", commitlog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := destination.NewPartition(0, log, store.Epoch())
+	const producers, transactions = 4, 3000
+	written := make(chan error, producers)
+	for id := range int64(producers) {
+		go func() {
+			written <- func() error {
+				w := make(synced, 1)
+				for i := range transactions {
+					var b record.Builder
+					b.SetProducer(id, int16(i), 0, true)
+					b.Append(0, nil, []byte("aborted"), nil)
+					if _, err := p.Produce(b.Batch(), false, w); err != nil {
+						return err
+					}
+					if err := <-w; err != nil {
+						return err
+					}
+					if err := p.EndTransaction(id, int16(i), 0, false, w); err != nil {
+						return err
+					}
+					if err := <-w; err != nil {
+						return err
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	f := &fetched{}
+	for next := int64(0); next < 2*producers*transactions; {
+		one := asked(0, -1, next, 1<<20)
+		one.partition, one.committed = p, true
+		f.records, f.vain = f.records[:0], 0
+		f.read(&one, 1<<20)
+		if one.code != codeNone {
+			t.Fatalf("code %d at %d", one.code, next)
+		}
+		for rest := f.records[one.from:one.to]; len(rest) > 0; {
+			var b record.Batch
+			if b, rest, err = record.Next(rest); err != nil {
+				t.Fatal(err)
+			}
+			listed := slices.ContainsFunc(one.aborted, func(a destination.AbortedTransaction) bool { return a.FirstOffset == b.BaseOffset() })
+			if !b.IsControl() && !listed {
+				t.Fatalf("offset %d of an aborted transaction was given as committed; the last stable offset was %d", b.BaseOffset(), one.lastStable)
+			}
+			next = b.NextOffset()
+		}
+	}
+	for range producers {
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+type synced chan error
+
+func (s synced) Committed(err error) { s <- err }
