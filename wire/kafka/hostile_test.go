@@ -86,21 +86,30 @@ func FuzzRequests(f *testing.F) {
 			return
 		}
 		p := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
-		victim := r.dialFor(t)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, _ = victim.conn.Write(p)
-		// It is over when the broker has answered, or hung up; a request that
-		// waits is left alone.
-		_ = victim.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		_, err := victim.conn.Read(make([]byte, 1<<16))
-		runtime.ReadMemStats(&after)
-		victim.conn.Close()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = nil
+		took := func() (bytes uint64, refused bool) {
+			victim := r.dialFor(t)
+			defer victim.conn.Close()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _ = victim.conn.Write(p)
+			// It is over when the broker has answered, or hung up; a request that
+			// waits is left alone.
+			_ = victim.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_, err := victim.conn.Read(make([]byte, 1<<16))
+			runtime.ReadMemStats(&after)
+			return after.TotalAlloc - before.TotalAlloc, err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 		}
-		if grown := after.TotalAlloc - before.TotalAlloc; err != nil && grown > 1<<20+4*uint64(len(p)) {
-			t.Errorf("a frame of %d bytes that was refused took %d bytes", len(p), grown)
+		// What it costs it costs again; what the broker does beside it, it does not.
+		limit := 1<<20 + 4*uint64(len(p))
+		for try := 1; ; try++ {
+			grown, refused := took()
+			if !refused || grown <= limit {
+				break
+			}
+			if try == 3 {
+				t.Errorf("a frame of %d bytes that was refused took %d bytes", len(p), grown)
+				break
+			}
 		}
 		c.t = t
 		if a := c.produce("t", 1, batch("v")); a.ErrorCode != 0 {
