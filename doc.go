@@ -23,7 +23,8 @@
 //	}
 //
 // A session that is Transacted does what it sends and receives at its Commit, all
-// of it or nothing; Connection.Tx runs a function in one. A Stream reads a
+// of it or nothing; Connection.Tx runs a function in one, and Session.XA is its
+// part in distributed transactions. A Stream reads a
 // destination as a log, from any offset or time, and Stream.Group joins one of
 // Kafka's consumer groups.
 //

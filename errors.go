@@ -11,22 +11,24 @@ import (
 // What the broker refuses. They hold for errors.Is; errors.As with *[Error]
 // gives the broker's own sentence.
 var (
-	ErrInvalid      error = &native.Error{Code: native.CodeInvalid}      // the request makes no sense; sending it again will not help
-	ErrUnsupported  error = &native.Error{Code: native.CodeUnsupported}  // the broker does not have this feature
-	ErrUnauthorized error = &native.Error{Code: native.CodeUnauthorized} // not authenticated, or not permitted
-	ErrNotFound     error = &native.Error{Code: native.CodeNotFound}     // no such destination or subscription
-	ErrExists       error = &native.Error{Code: native.CodeExists}       // it is there already
-	ErrWrongKind    error = &native.Error{Code: native.CodeWrongKind}    // a queue was opened as a topic, or the reverse
-	ErrConflict     error = &native.Error{Code: native.CodeConflict}     // in use: client id, subscription, exclusive consumer
-	ErrTooLarge     error = &native.Error{Code: native.CodeTooLarge}     // over a limit that the message names
-	ErrFull         error = &native.Error{Code: native.CodeFull}         // the broker's disk is full
-	ErrStale        error = &native.Error{Code: native.CodeStale}        // the delivery is no longer held: settled before, or redelivered
-	ErrClosed       error = &native.Error{Code: native.CodeClosed}       // the connection, session or consumer is closed
-	ErrBusy         error = &native.Error{Code: native.CodeBusy}         // a limit on concurrent work; try again later
-	ErrShuttingDown error = &native.Error{Code: native.CodeShuttingDown} // the broker drains and takes nothing new; nothing was done
-	ErrFailed       error = &native.Error{Code: native.CodeFailed}       // the broker could not do it; its log says more
-	ErrRolledBack   error = &native.Error{Code: native.CodeRolledBack}   // nothing of the transaction was done; what it received comes again
-	ErrBadSelector  error = &native.Error{Code: native.CodeBadSelector}  // the selector's syntax; the message has the position
+	ErrInvalid           error = &native.Error{Code: native.CodeInvalid}           // the request makes no sense; sending it again will not help
+	ErrUnsupported       error = &native.Error{Code: native.CodeUnsupported}       // the broker does not have this feature
+	ErrUnauthorized      error = &native.Error{Code: native.CodeUnauthorized}      // not authenticated, or not permitted
+	ErrNotFound          error = &native.Error{Code: native.CodeNotFound}          // no such destination or subscription
+	ErrExists            error = &native.Error{Code: native.CodeExists}            // it is there already
+	ErrWrongKind         error = &native.Error{Code: native.CodeWrongKind}         // a queue was opened as a topic, or the reverse
+	ErrConflict          error = &native.Error{Code: native.CodeConflict}          // in use: client id, subscription, exclusive consumer
+	ErrTooLarge          error = &native.Error{Code: native.CodeTooLarge}          // over a limit that the message names
+	ErrFull              error = &native.Error{Code: native.CodeFull}              // the broker's disk is full
+	ErrStale             error = &native.Error{Code: native.CodeStale}             // the delivery is no longer held: settled before, or redelivered
+	ErrClosed            error = &native.Error{Code: native.CodeClosed}            // the connection, session or consumer is closed
+	ErrBusy              error = &native.Error{Code: native.CodeBusy}              // a limit on concurrent work; try again later
+	ErrShuttingDown      error = &native.Error{Code: native.CodeShuttingDown}      // the broker drains and takes nothing new; nothing was done
+	ErrFailed            error = &native.Error{Code: native.CodeFailed}            // the broker could not do it; its log says more
+	ErrRolledBack        error = &native.Error{Code: native.CodeRolledBack}        // nothing of the transaction was done; what it received comes again
+	ErrHeuristicCommit   error = &native.Error{Code: native.CodeHeuristicCommit}   // an operator has committed the branch; have it forgotten
+	ErrHeuristicRollback error = &native.Error{Code: native.CodeHeuristicRollback} // an operator has rolled it back; have it forgotten
+	ErrBadSelector       error = &native.Error{Code: native.CodeBadSelector}       // the selector's syntax; the message has the position
 )
 
 // What only the client knows.

@@ -14,6 +14,7 @@ import (
 	"github.com/polylog-mq/polylog/broker/group"
 	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/broker/txn"
+	"github.com/polylog-mq/polylog/broker/xa"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/queue"
@@ -35,6 +36,7 @@ type Broker struct {
 
 	groups         *group.Coordinator
 	transactions   *txn.Coordinator
+	branches       *xa.Coordinator
 	producerIDs    sync.Mutex // guards nextProducerID; held over a sync
 	nextProducerID int64
 	groupSettings  groupSettings

@@ -14,8 +14,8 @@ import (
 	"github.com/polylog-mq/polylog/destination/record"
 )
 
-// openCoordinators opens those of groups and of transactions, in this order:
-// transactions that were prepared end in groups too.
+// openCoordinators opens those of groups, of transactions and of branches, in
+// this order: transactions that were prepared end in groups too.
 func (b *Broker) openCoordinators() (err error) {
 	b.groups, err = group.Open(group.Options{
 		Offsets:   func() (*destination.Destination, error) { return b.own(group.TopicName, group.Settings()) },
@@ -51,7 +51,7 @@ func (b *Broker) openCoordinators() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the transactions: %w", err)
 	}
-	return nil
+	return b.openBranches()
 }
 
 // Groups coordinates consumer groups and share groups.

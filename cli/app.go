@@ -45,6 +45,7 @@ func newApp(r *run) *cli.App {
 			r.destinationCommand(),
 			r.subscriptionCommand(),
 			r.groupCommand(),
+			r.branchCommand(),
 			r.statsCommand(),
 			r.benchCommand(),
 			r.configCommand(),

@@ -95,15 +95,17 @@ func afterSignal(err error, endless bool) error {
 
 // codesOf maps the broker's refusals to exit codes; what is not here is a failure.
 var codesOf = map[native.Code]int{
-	native.CodeNotFound:     exitNotFound,
-	native.CodeUnauthorized: exitUnauthorized,
-	native.CodeExists:       exitRefused,
-	native.CodeWrongKind:    exitRefused,
-	native.CodeConflict:     exitRefused,
-	native.CodeInvalid:      exitUsage,
-	native.CodeBadSelector:  exitUsage,
-	native.CodeShuttingDown: exitUnavailable,
-	native.CodeBusy:         exitUnavailable,
+	native.CodeNotFound:          exitNotFound,
+	native.CodeUnauthorized:      exitUnauthorized,
+	native.CodeExists:            exitRefused,
+	native.CodeWrongKind:         exitRefused,
+	native.CodeConflict:          exitRefused,
+	native.CodeHeuristicCommit:   exitRefused,
+	native.CodeHeuristicRollback: exitRefused,
+	native.CodeInvalid:           exitUsage,
+	native.CodeBadSelector:       exitUsage,
+	native.CodeShuttingDown:      exitUnavailable,
+	native.CodeBusy:              exitUnavailable,
 }
 
 // exitCode is what the process returns for err.

@@ -31,6 +31,10 @@ var (
 	ErrShuttingDown = errors.New("shutting down")
 	// ErrBadSelector: the selector's syntax; the message has the position.
 	ErrBadSelector = errors.New("bad selector")
+	// ErrHeuristicCommit and ErrHeuristicRollback: an operator has ended the
+	// branch before its transaction manager did.
+	ErrHeuristicCommit   = errors.New("heuristically committed")
+	ErrHeuristicRollback = errors.New("heuristically rolled back")
 	// ErrRolledBack: nothing of the transaction was done.
 	ErrRolledBack = errors.New("transaction rolled back")
 )

@@ -44,7 +44,7 @@ func openPart(v *View, dp *destination.Partition, start int64) *part {
 	// place, and a unit's with all that its transactions have done; so what was
 	// held when the broker stopped has moved, or is acknowledged.
 	for _, txn := range c.Held() {
-		if txn&moveBit != 0 {
+		if HeldByUnit(txn) {
 			c.EndHold(txn, true)
 		}
 	}

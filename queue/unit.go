@@ -20,6 +20,9 @@ type Unit struct {
 	Settled []Settled
 	// Sends are the batches that it appends; after the commit each has its Base.
 	Sends []commitlog.Write
+	// Hold, if not 0, prepares: what it acknowledges stays held under this
+	// number, which is less than 1<<62, until View.EndHold.
+	Hold uint64
 	// Done is told once, when all of it is on disk, or why nothing is. Then
 	// what was to be acknowledged is its holder's still, with a
 	// *destination.StaleTokenError that names what was not, or available again.
@@ -264,6 +267,9 @@ func (f *flight) hold(u *Unit) error {
 	}
 	f.c.holds++
 	h := held{unit: u, id: moveBit | unitBit | f.c.holds, parts: parts, from: len(f.sends)}
+	if u.Hold != 0 {
+		h.id = u.Hold
+	}
 	for i := range u.Settled {
 		if err := u.Settled[i].hold(h.id); err != nil {
 			for _, p := range parts {
@@ -344,7 +350,7 @@ func (f *flight) end(err error) {
 func (v *View) endUnits(f *flight, committed bool) {
 	for _, h := range f.units {
 		for _, p := range h.parts {
-			if p.v != v {
+			if p.v != v || committed && h.unit.Hold != 0 {
 				continue
 			}
 			offsets := p.cursor.EndHold(h.id, committed)
@@ -366,5 +372,41 @@ func (v *View) endUnits(f *flight, committed bool) {
 			p.owe(now)
 		}
 	}
+	v.trigger()
+}
+
+// HeldByUnit says whether a cursor's hold is a unit's or a move's, which is on
+// disk only with all else that belongs to it, and which the view ends.
+func HeldByUnit(hold uint64) bool { return hold&moveBit != 0 }
+
+// EndHold ends what a prepared unit holds in the view: acknowledged if it
+// commits, available again if not. w is told once, when that is on disk.
+func (v *View) EndHold(hold uint64, commit bool, w commitlog.Waiter) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		w.Committed(v.closedError())
+		return
+	}
+	var parts []*part
+	for _, p := range v.parts {
+		offsets := p.cursor.EndHold(hold, commit)
+		if len(offsets) == 0 {
+			continue
+		}
+		parts = append(parts, p)
+		if commit {
+			v.counters.acknowledged += int64(len(offsets))
+		} else {
+			p.takeBack(offsets)
+		}
+	}
+	all := newJoint(len(parts)+1, w)
+	for _, p := range parts {
+		if err := p.journal(all); err != nil {
+			all.Committed(err)
+		}
+	}
+	all.Committed(nil)
 	v.trigger()
 }

@@ -86,6 +86,29 @@ type Broker interface {
 
 	Administrator
 	Groups
+	Branches
+}
+
+// Branches is the part of Broker that keeps branches of distributed
+// transactions: X/Open XA, Jakarta Messaging 3.1 §6.2.8. Its methods wait for the
+// disk.
+type Branches interface {
+	// ReserveBranch has a session begin a branch: ErrExists. ReleaseBranch ends
+	// one that was not prepared.
+	ReserveBranch(x destination.XID) error
+	ReleaseBranch(x destination.XID)
+	// PrepareBranch prepares a reserved branch; with an error it is released.
+	PrepareBranch(x destination.XID, settled []queue.Settled, sends []destination.BranchSend) error
+	// CommitBranch and RollbackBranch end a prepared branch: ErrNotFound, ErrBusy,
+	// *destination.HeuristicError.
+	CommitBranch(ctx context.Context, x destination.XID) error
+	RollbackBranch(ctx context.Context, x destination.XID) error
+	// ForgetBranch forgets one that SettleBranch has ended: ErrNotFound, ErrConflict.
+	ForgetBranch(x destination.XID) error
+	// Branches are those that are prepared or heuristically ended.
+	Branches() []destination.BranchInfo
+	// SettleBranch ends a prepared branch in place of its manager.
+	SettleBranch(ctx context.Context, x destination.XID, commit bool) error
 }
 
 // Groups is the part of Broker that serves Kafka's groups to other protocols.

@@ -43,6 +43,8 @@ type Connection struct {
 	number  uint64
 	options Options
 
+	branches branches // of distributed transactions
+
 	// flow is held while deliveries are stopped and started, so that what a
 	// consumer was told last is what holds. It is taken before any view's
 	// lock, never under one.
@@ -334,6 +336,7 @@ func (c *Connection) Close(ctx context.Context) error {
 	for _, s := range sessions {
 		s.Close()
 	}
+	c.branches.close(c)
 	c.mu.Lock()
 	temporaries, release := c.temporaries, c.releaseID
 	c.temporaries, c.releaseID = map[string]*temporary{}, nil

@@ -40,7 +40,8 @@ type Session struct {
 	closed    bool
 	consumers map[*Consumer]struct{}
 	delivered history // where Options.Track is set
-	work      work    // of AckTransacted
+	work      work    // of AckTransacted, or of branch
+	branch    *branch // of a distributed transaction that it works for, nil if none
 }
 
 // Mode is the session's acknowledgement mode.
@@ -225,6 +226,7 @@ func (s *Session) Close() {
 	s.consumers = nil
 	s.delivered, s.work = history{}, work{}
 	s.mu.Unlock()
+	s.connection.branches.leave(s)
 	for _, k := range consumers {
 		k.end(false)
 	}

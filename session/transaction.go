@@ -6,6 +6,7 @@ import (
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/destination/record"
 	"github.com/polylog-mq/polylog/queue"
 )
 
@@ -17,10 +18,14 @@ const maxNoted = 1 << 16
 // acknowledged is its consumers' still, so that with the session it is gone, as
 // if rolled back.
 type work struct {
-	sends []commitlog.Write // one for each partition
-	bytes int
-	noted history
+	sends   []commitlog.Write // one for each partition
+	records []int             // of sends
+	bytes   int
+	noted   history
+	refused error // it can only be rolled back, and holds nothing any more
 }
+
+func (w *work) empty() bool { return len(w.sends) == 0 && len(w.noted.runs) == 0 && w.refused == nil }
 
 // Transacted refuses what only a transacted session can do, and the reverse:
 // Jakarta Messaging 3.1 §6.2.7.
@@ -37,13 +42,16 @@ func (s *Session) transacted() error {
 // Send adds a validated batch to the session's transaction; it is copied.
 // ErrTooLarge says that the transaction has no room for it: what it has can
 // still be committed.
-func (s *Session) Send(p *destination.Partition, batch []byte) error {
+func (s *Session) Send(p *destination.Partition, batch record.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.transacted(); err != nil {
 		return err
 	}
 	w := &s.work
+	if w.refused != nil {
+		return w.refused
+	}
 	if limit := s.connection.broker.MaxUnitBytes(); w.bytes+len(batch) > limit {
 		return fmt.Errorf("%w: a transaction may send %d bytes; commit more often, or have the broker keep a larger journal-file-size", ErrTooLarge, limit)
 	}
@@ -52,10 +60,12 @@ func (s *Session) Send(p *destination.Partition, batch []byte) error {
 	for i := range w.sends {
 		if w.sends[i].Log == log {
 			w.sends[i].Batches = append(w.sends[i].Batches, batch...)
+			w.records[i] += batch.Count()
 			return nil
 		}
 	}
 	w.sends = append(w.sends, commitlog.Write{Log: log, Batches: append([]byte(nil), batch...)})
+	w.records = append(w.records, batch.Count())
 	return nil
 }
 
@@ -64,6 +74,11 @@ func (s *Session) note(k *Consumer, spans []queue.Span, w commitlog.Waiter) erro
 	s.mu.Lock()
 	if err := s.transacted(); err != nil {
 		s.mu.Unlock()
+		return err
+	}
+	if err := s.work.refused; err != nil {
+		s.mu.Unlock()
+		giveBack([]part{{k, spans}}, nil)
 		return err
 	}
 	if len(s.work.noted.runs)+len(spans) > maxNoted {
@@ -89,19 +104,29 @@ func (s *Session) Commit(w commitlog.Waiter) error {
 	if err != nil {
 		return err
 	}
-	unit := &queue.Unit{Sends: done.sends, Done: &commit{noted: done.noted.takeAll(), next: w}}
-	for _, part := range unit.Done.(*commit).noted {
-		unit.Settled = append(unit.Settled, queue.Settled{View: part.consumer.view, Holder: part.consumer.number, Spans: part.spans})
-	}
+	return s.connection.commit(&done, w)
+}
+
+// commit commits work, and tells w as Session.Commit does.
+func (c *Connection) commit(done *work, w commitlog.Waiter) error {
+	end := &commit{noted: done.noted.takeAll(), next: w}
+	unit := &queue.Unit{Settled: settled(end.noted), Sends: done.sends, Done: end}
 	if len(unit.Sends) == 0 && len(unit.Settled) == 0 {
 		w.Committed(nil)
 		return nil
 	}
-	if err := s.connection.broker.Commit(unit); err != nil {
-		unit.Done.(*commit).giveBack()
+	if err := c.broker.Commit(unit); err != nil {
+		giveBack(end.noted, nil)
 		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	return nil
+}
+
+func settled(noted []part) (all []queue.Settled) {
+	for _, p := range noted {
+		all = append(all, queue.Settled{View: p.consumer.view, Holder: p.consumer.number, Spans: p.spans})
+	}
+	return all
 }
 
 func (s *Session) takeWork() (work, error) {
@@ -109,6 +134,9 @@ func (s *Session) takeWork() (work, error) {
 	defer s.mu.Unlock()
 	if err := s.transacted(); err != nil {
 		return work{}, err
+	}
+	if s.branch != nil {
+		return work{}, fmt.Errorf("%w: the session works for branch %s, whose manager ends it", ErrInvalid, s.branch.xid)
 	}
 	done := s.work
 	s.work = work{}
@@ -124,7 +152,7 @@ type commit struct {
 // Committed implements commitlog.Waiter.
 func (c *commit) Committed(err error) {
 	if err != nil {
-		c.giveBack()
+		giveBack(c.noted, nil)
 		err = fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	for _, p := range c.noted {
@@ -133,26 +161,12 @@ func (c *commit) Committed(err error) {
 	c.next.Committed(err)
 }
 
-// giveBack has what was acknowledged delivered again. What is not held any more
-// was given back before.
-func (c *commit) giveBack() {
-	for _, p := range c.noted {
-		_ = p.consumer.settle(p.spans, queue.Outcome{Kind: queue.Release, Delay: -1}, nil)
-	}
-}
-
-// Rollback undoes the session's transaction, and begins the next one: what it
-// sent is nowhere, and what it acknowledged is delivered again, after the
-// destination's redelivery delay, with one more delivery counted. w, if not nil,
-// is told when the counts are on disk.
-func (s *Session) Rollback(w commitlog.Waiter) error {
-	undone, err := s.takeWork()
-	if err != nil {
-		return err
-	}
-	parts := undone.noted.takeAll()
-	joint := newJoint(len(parts)+1, w)
-	for _, p := range parts {
+// giveBack has what was acknowledged delivered again, after the destination's
+// redelivery delay. What is not held any more was given back before. w, if not
+// nil, is told when the counts are on disk.
+func giveBack(noted []part, w commitlog.Waiter) {
+	joint := newJoint(len(noted)+1, w)
+	for _, p := range noted {
 		err := p.consumer.settle(p.spans, queue.Outcome{Kind: queue.Release, Delay: -1}, joint)
 		if err != nil {
 			var stale *destination.StaleTokenError
@@ -164,5 +178,17 @@ func (s *Session) Rollback(w commitlog.Waiter) error {
 		p.consumer.Prune()
 	}
 	joint.Committed(nil)
+}
+
+// Rollback undoes the session's transaction, and begins the next one: what it
+// sent is nowhere, and what it acknowledged is delivered again, after the
+// destination's redelivery delay, with one more delivery counted. w, if not nil,
+// is told when the counts are on disk.
+func (s *Session) Rollback(w commitlog.Waiter) error {
+	undone, err := s.takeWork()
+	if err != nil {
+		return err
+	}
+	giveBack(undone.noted.takeAll(), w)
 	return nil
 }

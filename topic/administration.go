@@ -130,6 +130,23 @@ func (r *Registry) use(ctx context.Context, e *entry) (v *queue.View, leave func
 	return e.view, func() { r.leave(e); done() }, nil
 }
 
+// View opens the view of a subscription of a topic, and keeps it until leave is
+// called; nil if it is gone.
+func (r *Registry) View(ctx context.Context, topic [16]byte, id string) (v *queue.View, leave func(), err error) {
+	r.mu.Lock()
+	var found *entry
+	for e := range r.topics[topic] {
+		if e.id == id {
+			found = e
+		}
+	}
+	r.mu.Unlock()
+	if found == nil {
+		return nil, nil, nil
+	}
+	return r.use(ctx, found)
+}
+
 // Delete deletes the one durable subscription that q names, as Unsubscribe.
 func (r *Registry) Delete(ctx context.Context, q Query) error {
 	e, err := r.find(q)

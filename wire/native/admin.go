@@ -26,7 +26,63 @@ const (
 	VerbGroupReset          = "group.reset"          // GroupResetSpec -> []GroupOffsetReset
 	VerbGroupDelete         = "group.delete"         // GroupQuery -> nothing
 	VerbGroupDeleteOffsets  = "group.delete-offsets" // GroupQuery -> nothing
+	VerbBranchList          = "branch.list"          // nothing -> []BranchInfo
+	VerbBranchSettle        = "branch.settle"        // BranchSpec -> nothing: commits or rolls back in place of the manager
+	VerbBranchForget        = "branch.forget"        // BranchSpec -> nothing; of Branch, too
 )
+
+// The verbs of Branch: X/Open XA §3. The broker's answers come when what they
+// say is on disk.
+const (
+	VerbBranchStart    = "start"    // BranchSpec with Flag and TimeoutMS -> nothing
+	VerbBranchEnd      = "end"      // BranchSpec with Flag -> nothing
+	VerbBranchPrepare  = "prepare"  // BranchSpec -> BranchVote
+	VerbBranchCommit   = "commit"   // BranchSpec with OnePhase -> nothing
+	VerbBranchRollback = "rollback" // BranchSpec -> nothing
+	VerbBranchRecover  = "recover"  // nothing -> []BranchInfo
+)
+
+// The flags of VerbBranchStart and VerbBranchEnd: X/Open XA §4.3.
+const (
+	BranchNew     = "new"     // TMNOFLAGS: start a branch
+	BranchJoin    = "join"    // TMJOIN: go on with one that another session has left
+	BranchResume  = "resume"  // TMRESUME: go on with one that this session has suspended
+	BranchSuccess = "success" // TMSUCCESS: leave it
+	BranchFail    = "fail"    // TMFAIL: leave it; it can only be rolled back
+	BranchSuspend = "suspend" // TMSUSPEND: leave it for a while
+)
+
+// XID names a branch: its format, and up to 64 bytes each.
+type XID struct {
+	Format int32  `msgpack:"format"`
+	Global []byte `msgpack:"global"`
+	Branch []byte `msgpack:"branch"`
+}
+
+// BranchSpec names a branch, and says what about it.
+type BranchSpec struct {
+	XID       XID    `msgpack:"xid"`
+	Flag      string `msgpack:"flag,omitempty"`
+	TimeoutMS int64  `msgpack:"timeout_ms,omitempty"` // rolled back unless prepared within; 0: never
+	OnePhase  bool   `msgpack:"one_phase,omitempty"`  // commit without having prepared
+	Commit    bool   `msgpack:"commit,omitempty"`     // of VerbBranchSettle: not rollback
+}
+
+// BranchVote is what a prepare answers.
+type BranchVote struct {
+	ReadOnly bool `msgpack:"read_only,omitempty"` // it has done nothing, and is over: XA_RDONLY
+}
+
+// BranchInfo describes a branch that is prepared, or was ended by an operator.
+type BranchInfo struct {
+	XID          XID      `msgpack:"xid" json:"-"`
+	State        string   `msgpack:"state" json:"state"` // "prepared", "committing", "heuristically-committed" or "heuristically-rolled-back"
+	PreparedMS   int64    `msgpack:"prepared_ms" json:"prepared_ms"`
+	EndedMS      int64    `msgpack:"ended_ms,omitempty" json:"ended_ms,omitempty"`
+	Sends        int      `msgpack:"sends" json:"sends"`               // messages
+	Acknowledges int      `msgpack:"acknowledges" json:"acknowledges"` // messages
+	Destinations []string `msgpack:"destinations,omitempty" json:"destinations,omitempty"`
+}
 
 // The verbs of Group.
 const (

@@ -8,23 +8,25 @@ type Code string
 
 // The codes of the protocol.
 const (
-	CodeInvalid      Code = "invalid"       // the request makes no sense as sent; sending it again will not help
-	CodeUnsupported  Code = "unsupported"   // a version or feature that this peer does not have
-	CodeUnauthorized Code = "unauthorized"  // not authenticated, or not permitted
-	CodeNotFound     Code = "not-found"     // no such destination, subscription, session or consumer
-	CodeExists       Code = "exists"        // it is there already
-	CodeWrongKind    Code = "wrong-kind"    // a queue was opened as a topic, or the reverse, without views=any
-	CodeConflict     Code = "conflict"      // in use: client id, subscription, exclusive consumer, temporary destination
-	CodeTooLarge     Code = "too-large"     // over a limit that the message names
-	CodeFull         Code = "full"          // no space on the broker's disk
-	CodeStale        Code = "stale"         // the delivery is held by somebody else by now
-	CodeClosed       Code = "closed"        // the session, consumer or broker has closed
-	CodeBusy         Code = "busy"          // a limit on concurrent work; try again later
-	CodeFailed       Code = "failed"        // the broker could not do it; its log says more
-	CodeProtocol     Code = "protocol"      // the peer broke the protocol; the connection ends
-	CodeBadSelector  Code = "bad-selector"  // the selector's syntax; the message has the position
-	CodeRolledBack   Code = "rolled-back"   // nothing of the transaction was done
-	CodeShuttingDown Code = "shutting-down" // the broker drains; connect again
+	CodeInvalid           Code = "invalid"            // the request makes no sense as sent; sending it again will not help
+	CodeUnsupported       Code = "unsupported"        // a version or feature that this peer does not have
+	CodeUnauthorized      Code = "unauthorized"       // not authenticated, or not permitted
+	CodeNotFound          Code = "not-found"          // no such destination, subscription, session or consumer
+	CodeExists            Code = "exists"             // it is there already
+	CodeWrongKind         Code = "wrong-kind"         // a queue was opened as a topic, or the reverse, without views=any
+	CodeConflict          Code = "conflict"           // in use: client id, subscription, exclusive consumer, temporary destination
+	CodeTooLarge          Code = "too-large"          // over a limit that the message names
+	CodeFull              Code = "full"               // no space on the broker's disk
+	CodeStale             Code = "stale"              // the delivery is held by somebody else by now
+	CodeClosed            Code = "closed"             // the session, consumer or broker has closed
+	CodeBusy              Code = "busy"               // a limit on concurrent work; try again later
+	CodeFailed            Code = "failed"             // the broker could not do it; its log says more
+	CodeProtocol          Code = "protocol"           // the peer broke the protocol; the connection ends
+	CodeBadSelector       Code = "bad-selector"       // the selector's syntax; the message has the position
+	CodeRolledBack        Code = "rolled-back"        // nothing of the transaction was done
+	CodeHeuristicCommit   Code = "heuristic-commit"   // an operator has committed the branch before its manager ended it
+	CodeHeuristicRollback Code = "heuristic-rollback" // an operator has rolled it back
+	CodeShuttingDown      Code = "shutting-down"      // the broker drains; connect again
 )
 
 // Error is a refusal as it travels: a code to branch on and a sentence that

@@ -288,6 +288,23 @@ func (f *Group) decode(d *decoder) {
 }
 
 // Type implements Frame.
+func (*Branch) Type() Type { return TypeBranch }
+
+func (f *Branch) encode(e *encoder) {
+	e.uint(f.Request)
+	e.uint(f.Session)
+	e.text(f.Verb)
+	e.bytes(f.Body)
+}
+
+func (f *Branch) decode(d *decoder) {
+	f.Request = d.uint()
+	f.Session = d.uint()
+	f.Verb = d.text()
+	f.Body = d.raw(d.src.Len())
+}
+
+// Type implements Frame.
 func (*Browse) Type() Type { return TypeBrowse }
 
 func (f *Browse) encode(e *encoder) {

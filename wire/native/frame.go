@@ -28,6 +28,7 @@ const (
 	TypeFetch         Type = 18
 	TypeGroup         Type = 19
 	TypeEndWork       Type = 20
+	TypeBranch        Type = 21
 
 	TypeWelcome        Type = 32
 	TypeOK             Type = 33
@@ -44,7 +45,8 @@ var typeNames = map[Type]string{
 	TypeResolve: "Resolve", TypeSend: "Send", TypeSubscribe: "Subscribe", TypeCredit: "Credit",
 	TypeSettle: "Settle", TypeCloseConsumer: "CloseConsumer", TypeUnsubscribe: "Unsubscribe",
 	TypeBrowse: "Browse", TypeTemporary: "Temporary", TypeAdmin: "Admin", TypePing: "Ping", TypePong: "Pong",
-	TypeBye: "Bye", TypeFetch: "Fetch", TypeGroup: "Group", TypeEndWork: "EndWork", TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
+	TypeBye: "Bye", TypeFetch: "Fetch", TypeGroup: "Group", TypeEndWork: "EndWork", TypeBranch: "Branch",
+	TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
 	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway",
 }
 
@@ -145,6 +147,15 @@ type CloseSession struct{ Request, Session uint64 }
 type EndWork struct {
 	Request, Session uint64
 	Commit           bool
+}
+
+// Branch asks something about a branch of a distributed transaction: Verb names
+// it, Body is a MessagePack map, as in Admin. Session is of VerbBranchStart and
+// VerbBranchEnd, 0 otherwise.
+type Branch struct {
+	Request, Session uint64
+	Verb             string
+	Body             []byte
 }
 
 // Flow starts or stops the delivery to a session (Session > 0) or to all

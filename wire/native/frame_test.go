@@ -16,6 +16,7 @@ var every = []native.Frame{
 	&native.OpenSession{Request: 1, Session: 2, Mode: native.AckIndividual},
 	&native.CloseSession{Request: 1, Session: 2},
 	&native.Fetch{Request: 1, Destination: "orders", Max: 1 << 20, WaitMS: 500, Positions: []native.Position{{Partition: 1, Offset: 1 << 40}, {Partition: 2}}},
+	&native.Branch{Request: 1, Session: 2, Verb: native.VerbBranchStart, Body: []byte{0x80}},
 	&native.Group{Request: 1, Verb: native.VerbHeartbeat, Body: []byte{0x80}},
 	&native.EndWork{Request: 1, Session: 2, Commit: true},
 	&native.Flow{Request: 1, Session: 2, Start: true},

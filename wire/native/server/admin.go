@@ -100,6 +100,15 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 	native.VerbGroupDeleteOffsets: verb(func(c *connection, q native.GroupQuery) (any, error) {
 		return nil, c.broker().DeleteGroupOffsets(c.ctx, q.Name, q.Topic, q.Partitions)
 	}),
+	native.VerbBranchList: verb(func(c *connection, _ struct{}) (any, error) {
+		return each(c.broker().Branches(), branchInfo), nil
+	}),
+	native.VerbBranchSettle: verb(func(c *connection, s native.BranchSpec) (any, error) {
+		return nil, c.broker().SettleBranch(c.ctx, xid(s.XID), s.Commit)
+	}),
+	native.VerbBranchForget: verb(func(c *connection, s native.BranchSpec) (any, error) {
+		return nil, c.broker().ForgetBranch(xid(s.XID))
+	}),
 }
 
 func verb[T any](do func(*connection, T) (any, error)) func(*connection, []byte) (any, error) {

@@ -45,8 +45,9 @@ type connection struct {
 
 	ordered, administration, throttle lane
 
-	fetching sync.WaitGroup // the Fetches that wait
+	fetching sync.WaitGroup // the Fetches that wait, and the branches that end
 	fetches  atomic.Int32   // how many they are
+	endings  atomic.Int32   // how many these are
 
 	handles handles
 	watch   *watch // nil before Hello

@@ -67,6 +67,9 @@ func (c *connection) handleRequest(typ native.Type, body []byte) error {
 	case native.TypeEndWork:
 		f := &native.EndWork{}
 		return c.decode(body, f, func() { c.endWork(f) })
+	case native.TypeBranch:
+		f := &native.Branch{}
+		return c.decode(body, f, func() { c.branch(f) })
 	case native.TypeFlow:
 		f := &native.Flow{}
 		return c.decode(body, f, func() { c.flow(f) })

@@ -20,6 +20,8 @@ var codes = []struct {
 }{
 	{native.ErrProtocol, native.CodeProtocol},
 	{session.ErrBadSelector, native.CodeBadSelector},
+	{destination.ErrHeuristicCommit, native.CodeHeuristicCommit},
+	{destination.ErrHeuristicRollback, native.CodeHeuristicRollback},
 	{session.ErrRolledBack, native.CodeRolledBack},
 	{session.ErrShuttingDown, native.CodeShuttingDown},
 	{session.ErrUnauthorized, native.CodeUnauthorized},

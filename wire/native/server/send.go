@@ -31,7 +31,7 @@ func (c *connection) send(f *native.Send, payload []byte) {
 		c.sends.add(c, p, f.Request, payload)
 		return
 	case err == nil:
-		err = s.Send(p, payload)
+		err = s.Send(p, record.Batch(payload))
 	}
 	c.sends.flush(c) // so that answers keep the order of requests
 	if err != nil {
