@@ -2,10 +2,11 @@
 GO        ?= go
 TOOL      := $(GO) tool -modfile=tools/go.mod
 FUZZTIME  ?= 60s
+ROUNDS    ?= 105
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz clean
+.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz clean
 
 build: $(BIN) ## the program
 
@@ -19,12 +20,17 @@ demo: build ## the whole story on real input; ends with an account of every mess
 registration: ## the user-registration example: one after the other, in parallel, through a topic
 	$(GO) run ./examples/registration
 
+xa: ## the example of one transaction over PostgreSQL and polylog, whose coordinator is killed at every step
+	./test/install postgres
+	cd examples/xa && $(GO) run . -rounds $(ROUNDS)
+
 fast: ## the tests that need nothing but Go, under three minutes
 	$(GO) test -timeout 3m $(PACKAGES)
 
 test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tests, the demo, others' clients
 	./test/install
 	$(MAKE) build lint fast demo registration
+	$(MAKE) xa ROUNDS=21
 	./test/faults quick
 	./test/fuzz 60s FuzzRequests
 	./interop/java/build
