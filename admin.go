@@ -89,37 +89,47 @@ func (a Admin) Delete(ctx context.Context, name string) error {
 }
 
 // Purge deletes waiting messages of a queue. It asks again until the broker
-// has done it all, and returns how many there were.
-func (a Admin) Purge(ctx context.Context, spec TransferSpec) (int64, error) {
+// has done it all, or spec.Max. With an error the result is what was done before.
+func (a Admin) Purge(ctx context.Context, spec TransferSpec) (TransferResult, error) {
 	return a.transfer(ctx, native.VerbQueuePurge, spec)
 }
 
-// Move moves waiting messages of a queue to spec.To, as Purge does.
-func (a Admin) Move(ctx context.Context, spec TransferSpec) (int64, error) {
+// Move moves waiting messages of a queue to spec.To, as Purge does. Each message
+// is in one of the two at any time.
+func (a Admin) Move(ctx context.Context, spec TransferSpec) (TransferResult, error) {
 	return a.transfer(ctx, native.VerbQueueMove, spec)
 }
 
 // Redrive sends the messages of a dead letter queue back to where they came
-// from, or to spec.To.
-func (a Admin) Redrive(ctx context.Context, spec TransferSpec) (int64, error) {
+// from, or to spec.To, as Move does. What was redriven spec.MaxRedrives times
+// already stays.
+func (a Admin) Redrive(ctx context.Context, spec TransferSpec) (TransferResult, error) {
 	return a.transfer(ctx, native.VerbQueueRedrive, spec)
 }
 
 // transfer repeats a bounded request until it is done or spec.Max is reached.
-func (a Admin) transfer(ctx context.Context, verb string, spec TransferSpec) (int64, error) {
-	var done int64
+func (a Admin) transfer(ctx context.Context, verb string, spec TransferSpec) (TransferResult, error) {
+	var done TransferResult
 	limit := spec.Max
 	for {
 		var r TransferResult
 		if err := a.ask(ctx, verb, &spec, &r, false); err != nil {
 			return done, err
 		}
-		done += r.Messages
-		if !r.More || limit > 0 && done >= limit {
+		done.Messages += r.Messages
+		done.Skipped += r.Skipped
+		done.More, done.Next, spec.After = r.More, r.Next, r.Next
+		for name, n := range r.To {
+			if done.To == nil {
+				done.To = map[string]int64{}
+			}
+			done.To[name] += n
+		}
+		if !r.More || limit > 0 && done.Messages >= limit {
 			return done, nil
 		}
 		if limit > 0 {
-			spec.Max = limit - done
+			spec.Max = limit - done.Messages
 		}
 	}
 }

@@ -36,32 +36,41 @@ func (b *Broker) Move(ctx context.Context, t destination.Transfer) (destination.
 // what was noted on them when they died. What died in a topic's subscription
 // goes back to the topic, and so to all its subscriptions.
 func (b *Broker) Redrive(ctx context.Context, t destination.Transfer) (destination.TransferResult, error) {
-	o := queue.TransferOptions{Redrive: true}
-	if t.To != "" {
-		to, err := b.transferTarget(ctx, t.Name, t.To)
-		if err != nil {
-			return destination.TransferResult{}, err
-		}
-		o.To = func(*record.Record) (*destination.Destination, error) { return to, nil }
-		return b.transfer(ctx, t, o)
+	o := queue.TransferOptions{Redrive: true, DryRun: t.DryRun, MaxRedrives: t.MaxRedrives}
+	switch {
+	case t.MaxRedrives == 0:
+		o.MaxRedrives = destination.DefaultMaxRedrives
+	case t.MaxRedrives < 0:
+		o.MaxRedrives = 0
 	}
-	var last *destination.Destination // most dead letters come from the same place
+	targets := map[string]*destination.Destination{}
+	to := map[string]int64{}
 	o.To = func(r *record.Record) (*destination.Destination, error) {
-		origin, ok := r.Header(originHeader)
-		if !ok {
-			return nil, fmt.Errorf("%w: the message at offset %d does not say where it came from; name a destination",
-				destination.ErrInvalid, r.Offset)
-		}
-		if last == nil || last.Name != string(origin) {
-			to, err := b.transferTarget(ctx, t.Name, string(origin))
-			if err != nil {
-				return nil, err
+		name := t.To
+		if name == "" {
+			origin, ok := r.Header(originHeader)
+			if !ok {
+				return nil, fmt.Errorf("%w: the message at offset %d does not say where it came from; name a destination",
+					destination.ErrInvalid, r.Offset)
 			}
-			last = to
+			name = string(origin)
 		}
-		return last, nil
+		to[name]++
+		if d := targets[name]; d != nil || t.DryRun {
+			return d, nil
+		}
+		d, err := b.transferTarget(ctx, t.Name, name)
+		if err == nil {
+			targets[name] = d
+		}
+		return d, err
 	}
-	return b.transfer(ctx, t, o)
+	if t.To == t.Name {
+		return destination.TransferResult{}, fmt.Errorf("%w: messages cannot be moved to where they are", destination.ErrInvalid)
+	}
+	result, err := b.transfer(ctx, t, o)
+	result.To = to
+	return result, err
 }
 
 // originHeader is where a dead letter says which destination it comes from.
@@ -102,13 +111,14 @@ func (b *Broker) transfer(ctx context.Context, t destination.Transfer, o queue.T
 	if err != nil {
 		return none, err
 	}
-	o.Max = t.Max
-	if looks := o.Selector != nil || o.To != nil; looks && (o.Max <= 0 || o.Max > maxTransfer) {
+	o.Max, o.After = t.Max, t.After
+	if looks := o.Selector != nil || o.To != nil; looks && !o.DryRun && (o.Max <= 0 || o.Max > maxTransfer) {
 		o.Max = maxTransfer
 	}
-	n, more, err := v.Transfer(ctx, o)
+	did, err := v.Transfer(ctx, o)
+	result := destination.TransferResult{Messages: did.Messages, Skipped: did.Skipped, More: did.More, Next: did.Next}
 	if err != nil {
-		return destination.TransferResult{Messages: n}, fmt.Errorf("after %d messages of %q: %w", n, d.Name, err)
+		return result, fmt.Errorf("after %d messages of %q: %w", did.Messages, d.Name, err)
 	}
-	return destination.TransferResult{Messages: n, More: more && (t.Max <= 0 || n < t.Max)}, nil
+	return result, nil
 }

@@ -48,18 +48,88 @@ func TestDeadLetterAndRedrive(t *testing.T) {
 	r.is(err, destination.ErrInvalid)
 	result, err := r.b.Redrive(ctx, destination.Transfer{Name: "DLQ.orders"})
 	r.must(err)
-	if result != (destination.TransferResult{Messages: 1}) {
+	if result.Messages != 1 || result.To["orders"] != 1 || result.More || result.Skipped != 0 {
 		t.Errorf("%+v", result)
 	}
 	r.reopen()
 	k = r.take("orders")
 	k.gets("good", "bad")
 	for name, value := range k.header {
-		if before[name] != value {
+		if before[name] != value && name != queue.Redriven && name != record.JMSHeader {
 			t.Errorf("header %s=%q came back with it", name, value)
 		}
 	}
 	r.take("DLQ.orders").nothing()
+}
+
+// What dies again and again is not redriven for ever; and a dry run says what
+// would be, and does nothing.
+func TestRedriveGuard(t *testing.T) {
+	r := newRig(t)
+	r.put("orders", "poison")
+	die := func() string {
+		t.Helper()
+		k := r.take("orders")
+		k.gets("poison")
+		times := k.header[queue.Redriven]
+		r.must(k.settle(queue.Reject))
+		k.close()
+		return times
+	}
+	die()
+	for i := range destination.DefaultMaxRedrives {
+		for _, dry := range []bool{true, false} {
+			result, err := r.b.Redrive(ctx, destination.Transfer{Name: "DLQ.orders", DryRun: dry})
+			r.must(err)
+			if result.Messages != 1 || result.Skipped != 0 || result.To["orders"] != 1 {
+				t.Fatalf("redrive %d, dry run %t: %+v", i, dry, result)
+			}
+		}
+		if got := die(); got != fmt.Sprint(i+1) {
+			t.Fatalf("redriven %q times, want %d", got, i+1)
+		}
+		r.reopen()
+	}
+	result, err := r.b.Redrive(ctx, destination.Transfer{Name: "DLQ.orders"})
+	r.must(err)
+	if result.Messages != 0 || result.Skipped != 1 || result.More {
+		t.Errorf("%+v", result)
+	}
+	result, err = r.b.Redrive(ctx, destination.Transfer{Name: "DLQ.orders", MaxRedrives: -1})
+	r.must(err)
+	if result.Messages != 1 || result.Skipped != 0 {
+		t.Errorf("%+v", result)
+	}
+	// A dry run makes no destination.
+	r.put("DLQ.gone", "x")
+	if _, err := r.b.Redrive(ctx, destination.Transfer{Name: "DLQ.gone", To: "new", DryRun: true}); err != nil {
+		t.Error(err)
+	}
+	_, err = r.b.Destination(ctx, "new", 0)
+	r.is(err, destination.ErrNotFound)
+}
+
+// Each call goes on where the one before has ended.
+func TestTransferPages(t *testing.T) {
+	r := newRig(t, selectors)
+	var bodies []string
+	for i := range 50 {
+		bodies = append(bodies, fmt.Sprint("a", i), fmt.Sprint("b", i))
+	}
+	r.put("from", bodies...)
+	request := destination.Transfer{Name: "from", To: "to", Selector: "a", Max: 7}
+	calls, moved := 0, int64(0)
+	for more := true; more; calls++ {
+		result, err := r.b.Move(ctx, request)
+		r.must(err)
+		if len(request.After) > 0 && result.Next[0] <= request.After[0] {
+			t.Fatalf("%v after %v", result.Next, request.After)
+		}
+		moved, more, request.After = moved+result.Messages, result.More, result.Next
+	}
+	if moved != 50 || calls != 8 {
+		t.Errorf("%d moved in %d calls", moved, calls)
+	}
 }
 
 func TestRedriveOfWhatNeverDied(t *testing.T) {
@@ -73,22 +143,18 @@ func TestRedriveOfWhatNeverDied(t *testing.T) {
 func TestMoveAndPurge(t *testing.T) {
 	r := newRig(t, selectors)
 	r.put("from", "a1", "b1", "a2", "b2", "a3")
-	move := func(transfer destination.Transfer, want destination.TransferResult) {
-		t.Helper()
-		got, err := r.b.Move(ctx, transfer)
-		r.must(err)
-		if got != want {
-			t.Fatalf("%+v moved %+v, want %+v", transfer, got, want)
-		}
+	moved, err := r.b.Move(ctx, destination.Transfer{Name: "from", To: "to", Selector: "a", Max: 2})
+	r.must(err)
+	if moved.Messages != 2 || !moved.More {
+		t.Fatalf("%+v", moved)
 	}
-	move(destination.Transfer{Name: "from", To: "to", Selector: "a", Max: 2}, destination.TransferResult{Messages: 2})
 	for _, transfer := range []destination.Transfer{
 		{Name: "from", To: "from"}, {Name: "from", To: ""}, {Name: "from", To: "__x"}, {Name: "from", To: destination.DeliveryStateName},
 	} {
 		_, err := r.b.Move(ctx, transfer)
 		r.is(err, destination.ErrInvalid)
 	}
-	_, err := r.b.Move(ctx, destination.Transfer{Name: "nowhere", To: "to"})
+	_, err = r.b.Move(ctx, destination.Transfer{Name: "nowhere", To: "to"})
 	r.is(err, destination.ErrNotFound)
 	_, err = r.b.Purge(ctx, destination.Transfer{Name: "from", Selector: "("})
 	r.is(err, destination.ErrBadSelector)

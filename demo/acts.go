@@ -223,7 +223,7 @@ func (s *story) redrive(ctx context.Context) error {
 	if err := s.untilEmpty(ctx, c); err != nil {
 		return err
 	}
-	s.say("%s redriven and built by a worker that can mend such", counted(int(moved), "dead letter", "dead letters"))
+	s.say("%s redriven and built by a worker that can mend such", counted(int(moved.Messages), "dead letter", "dead letters"))
 	return nil
 }
 

@@ -35,13 +35,26 @@ type Transfer struct {
 	To       string
 	Selector string
 	Max      int64 // messages; 0: all that wait now
+	// DryRun counts, and does nothing. Redrive only.
+	DryRun bool
+	// MaxRedrives leaves what was redriven so often already where it is, so that
+	// it does not go round for ever; 0: DefaultMaxRedrives, -1: however often.
+	MaxRedrives int
+	// After is TransferResult.Next of the call before.
+	After []int64
 }
 
-// TransferResult says how much was done, and whether a bound of one call left
-// some.
+// DefaultMaxRedrives is how often a message may be redriven unless a Transfer says
+// otherwise.
+const DefaultMaxRedrives = 5
+
+// TransferResult says how much was done.
 type TransferResult struct {
 	Messages int64
-	More     bool
+	Skipped  int64            // for MaxRedrives
+	To       map[string]int64 // messages, by destination; of a redrive
+	More     bool             // a bound of one call has left some
+	Next     []int64          // and where to go on then
 }
 
 // BrokerInfo describes the broker that holds the destinations.

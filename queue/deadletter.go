@@ -21,6 +21,10 @@ const (
 	deadLetterPrefix    = "JMS_POLYLOG_DLQ_"
 )
 
+// Redriven is the property that counts how often a message went back from a dead
+// letter destination, int. It stays when the message dies again.
+const Redriven = "JMS_POLYLOG_REDRIVEN"
+
 // maxReason bounds the reason of a rejection, in bytes.
 const maxReason = 256
 
@@ -36,6 +40,19 @@ var deadLetterTypes = []record.TypedProperty{
 	{Name: DeadLetterOffset, Type: record.PropertyLong},
 	{Name: DeadLetterCount, Type: record.PropertyInt},
 	{Name: DeadLetterTime, Type: record.PropertyLong},
+}
+
+// redriven is how often a record went back.
+func redriven(r *record.Record) int {
+	value, ok := r.Header(Redriven)
+	if !ok {
+		return 0
+	}
+	n, err := strconv.Atoi(string(value))
+	if err != nil {
+		return 0 // it is somebody else's
+	}
+	return max(n, 0)
 }
 
 // deadLetter writes moved messages. It keeps what it needs from one to the next.
@@ -55,10 +72,10 @@ func (d *deadLetter) append(b *record.Builder, w *writer, m *move, r *record.Rec
 	for name, value := range r.Headers() {
 		if name == record.JMSHeader {
 			if record.ParseMeta(value, &d.meta) == nil {
-				d.changeMeta(marked)
+				d.changeMeta(marked, m.redrive)
 				value = d.value
 			}
-		} else if (marked || m.redrive) && strings.HasPrefix(name, deadLetterPrefix) {
+		} else if (marked || m.redrive) && strings.HasPrefix(name, deadLetterPrefix) || m.redrive && name == Redriven {
 			continue
 		}
 		d.headers = append(d.headers, record.Header{Key: name, Value: value})
@@ -66,17 +83,23 @@ func (d *deadLetter) append(b *record.Builder, w *writer, m *move, r *record.Rec
 	if marked {
 		d.mark(w, m)
 	}
+	if m.redrive {
+		d.headers = append(d.headers, record.Header{Key: Redriven, Value: strconv.AppendInt(nil, int64(redriven(r))+1, 10)})
+	}
 	b.Append(r.Timestamp, r.Key, r.Value, d.headers)
 }
 
 // changeMeta writes the JMS header anew.
-func (d *deadLetter) changeMeta(marked bool) {
+func (d *deadLetter) changeMeta(marked, redrive bool) {
 	d.meta.Expiration, d.meta.DeliveryTime = 0, 0
 	d.meta.PropertyTypes = slices.DeleteFunc(d.meta.PropertyTypes, func(p record.TypedProperty) bool {
-		return strings.HasPrefix(p.Name, deadLetterPrefix)
+		return strings.HasPrefix(p.Name, deadLetterPrefix) || redrive && p.Name == Redriven
 	})
 	if marked {
 		d.meta.PropertyTypes = append(d.meta.PropertyTypes, deadLetterTypes...)
+	}
+	if redrive {
+		d.meta.PropertyTypes = append(d.meta.PropertyTypes, record.TypedProperty{Name: Redriven, Type: record.PropertyInt})
 	}
 	d.value = record.AppendMeta(d.value, &d.meta)
 }

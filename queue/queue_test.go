@@ -776,34 +776,34 @@ func TestPurgeMoveRedrive(t *testing.T) {
 	c.Credit(2)
 	g := s.take(2)
 	to := r.destination("other")
-	n, more, err := v.Transfer(t.Context(), TransferOptions{
+	did, err := v.Transfer(t.Context(), TransferOptions{
 		Selector: match(func(r *record.Record) bool { return strings.HasSuffix(string(r.Value), "5") }),
 		To:       func(*record.Record) (*destination.Destination, error) { return to, nil }, Max: 8,
 	})
 	must(t, err)
-	if n != 8 || !more {
-		t.Errorf("moved %d, more %t", n, more)
+	if did.Messages != 8 || !did.More || did.Next[0] <= 75 || did.Next[0] > 85 {
+		t.Errorf("moved %+v", did)
 	}
-	n, more, err = v.Transfer(t.Context(), TransferOptions{Selector: match(func(r *record.Record) bool { return len(r.Value) == 1 })})
+	did, err = v.Transfer(t.Context(), TransferOptions{Selector: match(func(r *record.Record) bool { return len(r.Value) == 1 })})
 	must(t, err)
-	if n != 7 || more { // 0 and 1 are delivered, 5 has moved
-		t.Errorf("purged %d, more %t", n, more)
+	if did.Messages != 7 || did.More { // 0 and 1 are delivered, 5 has moved
+		t.Errorf("purged %+v", did)
 	}
-	n, more, err = v.Transfer(t.Context(), TransferOptions{Max: 3})
+	did, err = v.Transfer(t.Context(), TransferOptions{Max: 3})
 	must(t, err)
-	if n != 3 || !more {
-		t.Errorf("purged %d, more %t", n, more)
+	if did.Messages != 3 || !did.More {
+		t.Errorf("purged %+v", did)
 	}
-	n, _, err = v.Transfer(t.Context(), TransferOptions{})
+	did, err = v.Transfer(t.Context(), TransferOptions{})
 	must(t, err)
-	if n != 100-2-8-7-3 {
-		t.Errorf("purged the rest: %d", n)
+	if did.Messages != 100-2-8-7-3 {
+		t.Errorf("purged the rest: %+v", did)
 	}
 	settle(t, c, Outcome{Kind: Reject}, g...)
 	waitFor(t, func() bool { return v.Floor(0) == 100 })
 	dlq := r.view(r.destination("DLQ.q"))
 	defer dlq.Close()
-	n, _, err = dlq.Transfer(t.Context(), TransferOptions{Redrive: true, To: func(r2 *record.Record) (*destination.Destination, error) {
+	did, err = dlq.Transfer(t.Context(), TransferOptions{Redrive: true, To: func(r2 *record.Record) (*destination.Destination, error) {
 		origin, _ := r2.Header(DeadLetterOrigin)
 		return r.destination(string(origin)), nil
 	}})
@@ -811,8 +811,8 @@ func TestPurgeMoveRedrive(t *testing.T) {
 	c.Credit(10)
 	g = s.take(2)
 	wantBodies(t, "redriven", g, "0", "1")
-	if n != 2 || g[0].count != 1 {
-		t.Errorf("%d redriven, count %d", n, g[0].count)
+	if did.Messages != 2 || g[0].count != 1 {
+		t.Errorf("%+v redriven, count %d", did, g[0].count)
 	}
 	v3 := r.view(to)
 	defer v3.Close()

@@ -239,16 +239,16 @@ func TestTransactionsUnread(t *testing.T) {
 	}
 	fill()
 	browse("plain", "committed", "committed", "plain")
-	n, _, err := v.Transfer(context.Background(), TransferOptions{To: func(*record.Record) (*destination.Destination, error) { return other, nil }})
-	if err != nil || n != 4 {
-		t.Errorf("moved %d, %v", n, err)
+	did, err := v.Transfer(context.Background(), TransferOptions{To: func(*record.Record) (*destination.Destination, error) { return other, nil }})
+	if err != nil || did.Messages != 4 {
+		t.Errorf("moved %+v, %v", did, err)
 	}
 	browse()
 	open.end(true)
 	browse("open")
 	fill()
-	if n, _, err := v.Transfer(context.Background(), TransferOptions{Max: 3}); err != nil || n != 3 {
-		t.Errorf("purged %d, %v", n, err)
+	if did, err := v.Transfer(context.Background(), TransferOptions{Max: 3}); err != nil || did.Messages != 3 {
+		t.Errorf("purged %+v, %v", did, err)
 	}
 	open.end(false)
 	c, s := consume(t, v, ConsumerOptions{})

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
@@ -19,65 +20,80 @@ type TransferOptions struct {
 	// To is where a message goes; nil deletes it. It is called without locks,
 	// and its error ends the transfer.
 	To func(r *record.Record) (*destination.Destination, error)
-	// Redrive takes the marks of a dead letter off.
+	// Redrive takes the marks of a dead letter off, and counts in Redriven.
 	Redrive bool
+	// MaxRedrives, if not 0, leaves what went back so often already where it is.
+	MaxRedrives int
+	// After is where another Transfer has ended.
+	After Position
+	// DryRun has it look, as far as there are messages, and move nothing.
+	DryRun bool
+}
+
+// Transferred is what a Transfer has done.
+type Transferred struct {
+	Messages int64
+	Skipped  int64    // of those that it has looked at, for MaxRedrives
+	More     bool     // a bound was reached
+	Next     Position // and where to go on then
 }
 
 // Transfer purges or moves available messages: what is delivered and not
 // settled, and what is scheduled, stays. Each message is in one place or the
-// other at any time. It returns when that is on disk, with how many there were,
-// and whether a bound of one call left some.
+// other at any time. It returns when that is on disk.
 //
 // If ctx ends, what is under way goes on, and is not counted.
-func (v *View) Transfer(ctx context.Context, o TransferOptions) (n int64, more bool, err error) {
+func (v *View) Transfer(ctx context.Context, o TransferOptions) (Transferred, error) {
 	if o.Max <= 0 {
-		o.Max = 1<<63 - 1
+		o.Max = math.MaxInt64
 	}
-	if o.Selector == nil && o.To == nil {
+	if o.Selector == nil && o.To == nil && !o.DryRun {
 		return v.purge(ctx, o.Max)
 	}
-	left := min(o.Max, transferRecords)
+	if !o.DryRun {
+		o.Max = min(o.Max, transferRecords)
+	}
 	v.mu.Lock()
 	parts := v.parts
 	v.mu.Unlock()
-	for _, p := range parts {
-		t := transfer{v: v, p: p, o: &o}
-		moved, rest, err := t.all(ctx, left)
-		n, left = n+moved, left-moved
-		if err != nil {
-			return n, rest, err
-		}
-		if rest {
-			return n, true, nil
+	var done Transferred
+	done.Next = make(Position, len(parts))
+	copy(done.Next, o.After)
+	for i, p := range parts {
+		t := transfer{v: v, p: p, o: &o, done: &done}
+		rest, err := t.all(ctx, &done.Next[i])
+		if err != nil || rest {
+			done.More = true
+			return done, err
 		}
 	}
-	return n, false, nil
+	return done, nil
 }
 
 // purge archives everything that is available, without looking at it.
-func (v *View) purge(ctx context.Context, limit int64) (n int64, more bool, err error) {
+func (v *View) purge(ctx context.Context, limit int64) (did Transferred, err error) {
 	v.mu.Lock()
 	if v.closed {
 		v.mu.Unlock()
-		return 0, false, v.closedError()
+		return did, v.closedError()
 	}
 	for _, p := range v.parts {
-		purged, rest := p.purge(limit - n)
-		n += purged
-		more = more || rest
+		purged, rest := p.purge(limit - did.Messages)
+		did.Messages += purged
+		did.More = did.More || rest
 		if purged > 0 {
 			v.touch(p)
 		}
 	}
-	v.counters.purged += n
+	v.counters.purged += did.Messages
 	done := newSignal()
 	err = v.journalTouched(done)
 	v.trigger()
 	v.mu.Unlock()
 	if err != nil {
-		return 0, more, fmt.Errorf("purge: %w", err)
+		return Transferred{More: did.More}, fmt.Errorf("purge: %w", err)
 	}
-	return n, more, done.wait(ctx)
+	return did, done.wait(ctx)
 }
 
 func (p *part) purge(limit int64) (n int64, more bool) {
@@ -104,43 +120,46 @@ type transfer struct {
 	v      *View
 	p      *part
 	o      *TransferOptions
+	done   *Transferred
 	buf    []byte
 	reader record.Reader
 }
 
-// all goes through the partition once, and has at most limit messages leave.
-func (t *transfer) all(ctx context.Context, limit int64) (n int64, more bool, err error) {
-	offset := t.p.p.Start()
+// all goes through the partition once, from *offset on, which it moves behind
+// what it has looked at. It is true if it ends because there were enough.
+func (t *transfer) all(ctx context.Context, offset *int64) (enough bool, err error) {
+	*offset = max(*offset, t.p.p.Start())
 	stable := t.p.p.Stable()
-	for offset < stable {
+	for *offset < stable {
 		if err := ctx.Err(); err != nil {
-			return n, true, err
+			return false, err
 		}
-		available, err := t.read(&offset)
+		available, err := t.read(offset)
 		if err != nil {
-			return n, true, err
+			return false, err
 		}
 		if len(t.buf) == 0 {
 			break
 		}
-		moves, next, err := t.choose(available, offset, limit-n)
+		moves, next, err := t.choose(available, *offset, t.o.Max-t.done.Messages)
 		if err != nil {
-			return n, true, err
+			return false, err
 		}
-		moved, err := t.leave(ctx, moves)
-		n += moved
-		if err != nil {
-			return n, true, err
+		if t.o.DryRun {
+			t.done.Messages += int64(len(moves))
+		} else if err := t.leave(ctx, moves); err != nil {
+			return false, err
 		}
-		if n >= limit && next < stable {
-			return n, true, nil
+		stuck := next <= *offset
+		*offset = max(*offset, next)
+		if t.done.Messages >= t.o.Max && next < stable {
+			return true, nil
 		}
-		if next <= offset {
+		if stuck {
 			break
 		}
-		offset = next
 	}
-	return n, false, nil
+	return false, nil
 }
 
 // read reads the next messages, from the first available one at or above
@@ -210,6 +229,10 @@ func (t *transfer) choose(available intervals, from, limit int64) (moves []move,
 			if int64(len(moves)) == limit {
 				return moves, r.Offset, nil
 			}
+			if t.o.MaxRedrives > 0 && redriven(r) >= t.o.MaxRedrives {
+				t.done.Skipped++
+				continue
+			}
 			m := move{offset: r.Offset, kind: moveWished, redrive: t.o.Redrive}
 			if t.o.To != nil {
 				if m.to, err = t.o.To(r); err != nil {
@@ -224,16 +247,17 @@ func (t *transfer) choose(available intervals, from, limit int64) (moves []move,
 }
 
 // leave has messages leave, as far as they are still available, and waits.
-func (t *transfer) leave(ctx context.Context, moves []move) (n int64, err error) {
+func (t *transfer) leave(ctx context.Context, moves []move) error {
 	if len(moves) == 0 {
-		return 0, nil
+		return nil
 	}
+	n := int64(0)
 	done := newSignal()
 	all := newJoint(len(moves)+1, done)
 	t.v.mu.Lock()
 	if t.v.closed {
 		t.v.mu.Unlock()
-		return 0, t.v.closedError()
+		return t.v.closedError()
 	}
 	for _, m := range moves {
 		m.done = all
@@ -247,9 +271,10 @@ func (t *transfer) leave(ctx context.Context, moves []move) (n int64, err error)
 	t.v.mu.Unlock()
 	t.v.trigger()
 	if err := done.wait(ctx); err != nil {
-		return 0, fmt.Errorf("move messages: %w", err)
+		return fmt.Errorf("move messages: %w", err)
 	}
-	return n, nil
+	t.done.Messages += n
+	return nil
 }
 
 // signal is a waiter that one goroutine waits for.

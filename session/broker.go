@@ -144,7 +144,7 @@ type Administrator interface {
 
 	// Purge deletes waiting messages, Move moves them to another destination,
 	// and Redrive sends dead letters back to where they came from or to
-	// t.To. Each is bounded; TransferResult.More asks for another call.
+	// t.To. Each is bounded; TransferResult.More and Next are for another call.
 	Purge(ctx context.Context, t Transfer) (TransferResult, error)
 	Move(ctx context.Context, t Transfer) (TransferResult, error)
 	Redrive(ctx context.Context, t Transfer) (TransferResult, error)

@@ -1,9 +1,10 @@
 // Command scale checks what the broker promises at size: a backlog of millions
 // that costs no memory, delayed messages that come on time, thousands of
-// destinations and connections at once. Each check prints its figures and
+// destinations and connections at once, dead letters that are sent back while the
+// broker is killed. Each check prints its figures and
 // fails if a promise is broken.
 //
-//	go run ./test/scale -polylog bin/polylog backlog delayed many
+//	go run ./test/scale -polylog bin/polylog backlog delayed many redrive
 package main
 
 import (
@@ -22,6 +23,7 @@ type scale struct {
 	delayed      int
 	destinations int
 	connections  int
+	dead         int
 }
 
 func main() {
@@ -32,8 +34,9 @@ func main() {
 	flag.IntVar(&s.delayed, "delayed", 100_000, "delayed: messages spread over a minute")
 	flag.IntVar(&s.destinations, "destinations", 10_000, "many: destinations")
 	flag.IntVar(&s.connections, "connections", 1_000, "many: connections")
+	flag.IntVar(&s.dead, "dead", 1_000_000, "redrive: dead letters")
 	flag.Parse()
-	checks := map[string]func(context.Context, string) error{"backlog": s.backlog, "delayed": s.onTime, "many": s.many}
+	checks := map[string]func(context.Context, string) error{"backlog": s.backlog, "delayed": s.onTime, "many": s.many, "redrive": s.redrive}
 	failed := false
 	for _, name := range flag.Args() {
 		check, ok := checks[name]

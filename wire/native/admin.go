@@ -153,13 +153,27 @@ type TransferSpec struct {
 	To       string `msgpack:"to,omitempty"`
 	Selector string `msgpack:"selector,omitempty"`
 	Max      int64  `msgpack:"max,omitempty"` // 0: all that wait now
+
+	// Of a redrive: DryRun counts and does nothing; what was redriven MaxRedrives
+	// times already stays, 0: DefaultMaxRedrives, -1: however often.
+	DryRun      bool `msgpack:"dry_run,omitempty"`
+	MaxRedrives int  `msgpack:"max_redrives,omitempty"`
+
+	After []int64 `msgpack:"after,omitempty"` // TransferResult.Next of the request before
 }
 
+// DefaultMaxRedrives is how often a message may be redriven unless a TransferSpec
+// says otherwise.
+const DefaultMaxRedrives = 5
+
 // TransferResult says how much was done. More is set where a bound of one
-// request was reached and the client should ask again.
+// request was reached, Max too, and the client may ask again with Next as After.
 type TransferResult struct {
-	Messages int64 `msgpack:"messages" json:"messages"`
-	More     bool  `msgpack:"more" json:"more"`
+	Messages int64            `msgpack:"messages" json:"messages"`
+	Skipped  int64            `msgpack:"skipped,omitempty" json:"skipped,omitempty"` // redriven too often
+	To       map[string]int64 `msgpack:"to,omitempty" json:"to,omitempty"`           // of a redrive: messages, by destination
+	More     bool             `msgpack:"more" json:"more"`
+	Next     []int64          `msgpack:"next,omitempty" json:"-"`
 }
 
 // SubscriptionSpec names a subscription, and for a seek where to.
