@@ -54,6 +54,8 @@ type Connection struct {
 	closeOnce sync.Once
 	closeErr  error
 
+	exceptions exceptions
+
 	asking    sync.Mutex // guards requester
 	requester *requester
 }
@@ -78,7 +80,9 @@ func (c *Connection) ClientID() string { return c.options.clientID }
 // Start lets delivery start or go on: Jakarta Messaging 3.1 §6.1.4.
 func (c *Connection) Start(ctx context.Context) error {
 	if !c.gate.shut.Load() {
-		return nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.err
 	}
 	c.gate.open()
 	return c.flow(ctx, true)
@@ -150,6 +154,44 @@ func (c *Connection) close() error {
 func (c *Connection) exception(err error) {
 	c.options.logger.Warn("polylog: an operation without a waiting caller failed", "error", err)
 	if c.options.exception != nil {
+		c.exceptions.tell(c, err)
+	}
+}
+
+// exceptions has the exception listener called, for one error at a time, by a
+// goroutine that there is while there are any: so that it may use the connection.
+type exceptions struct {
+	mu      sync.Mutex // guards what follows; a leaf
+	waiting []error
+	telling bool
+}
+
+// maxExceptions bounds the errors that wait for a listener that does not return.
+const maxExceptions = 1024
+
+func (e *exceptions) tell(c *Connection, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.waiting) < maxExceptions {
+		e.waiting = append(e.waiting, err)
+	}
+	if !e.telling {
+		e.telling = true
+		go e.run(c)
+	}
+}
+
+func (e *exceptions) run(c *Connection) {
+	for {
+		e.mu.Lock()
+		if len(e.waiting) == 0 {
+			e.telling = false
+			e.mu.Unlock()
+			return
+		}
+		err := e.waiting[0]
+		e.waiting = e.waiting[1:]
+		e.mu.Unlock()
 		c.options.exception(err)
 	}
 }

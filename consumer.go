@@ -85,6 +85,9 @@ func (s *Session) newConsumer(spec native.Subscribe, prefetch int) *consumer {
 
 // openConsumer opens a consumer that holds nothing until it is consumed.
 func (s *Session) openConsumer(ctx context.Context, spec native.Subscribe, o *consumeOptions) (*consumer, error) {
+	if err := s.alive(); err != nil {
+		return nil, fmt.Errorf("consume from %s: %w", spec.Destination, err)
+	}
 	c := s.newConsumer(spec, o.prefetch)
 	c.temporary = o.temporary
 	if err := c.open(ctx); err != nil {
@@ -217,7 +220,7 @@ func (c *consumer) next(ctx context.Context, d *delivery) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := c.c.gate.pass(ctx); err != nil {
+		if err := c.pass(ctx); err != nil {
 			return err
 		}
 		if c.following(d) {
@@ -289,8 +292,27 @@ func (c *consumer) fetch(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := c.c.gate.pass(ctx); err != nil {
+		if err := c.pass(ctx); err != nil {
 			return err
+		}
+	}
+}
+
+// pass waits until delivery is not stopped, or the consumer has ended.
+func (c *consumer) pass(ctx context.Context) error {
+	for {
+		opened := c.c.gate.shutUntil()
+		if opened == nil {
+			return nil
+		}
+		if err := c.failure(); err != nil {
+			return err
+		}
+		select {
+		case <-opened:
+		case <-c.arrived: // whoever waits for what arrives looks before he waits
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -492,7 +514,9 @@ func (c *consumer) close(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	if c.acquire(ctx) == nil { // who consumed has seen the end
+	if ctx.Value(listening{}) == c { // its listener closes it
+		c.giveBackUnseen()
+	} else if c.acquire(ctx) == nil { // who consumed has seen the end
 		c.giveBackUnseen()
 		c.release()
 	}

@@ -122,6 +122,9 @@ func (d *delivery) bodyKind() (BodyKind, error) {
 func (d *delivery) Ack(ctx context.Context) error {
 	switch d.from.session.mode {
 	case ClientAcknowledge:
+		if err := d.stale(); err != nil {
+			return err
+		}
 		return d.from.session.Acknowledge(ctx)
 	case Transacted: // the commit does it
 		return nil
@@ -133,6 +136,9 @@ func (d *delivery) Ack(ctx context.Context) error {
 func (d *delivery) AckAsync() error {
 	switch d.from.session.mode {
 	case ClientAcknowledge:
+		if err := d.stale(); err != nil {
+			return err
+		}
 		return d.from.session.acknowledge(nil)
 	case Transacted: // the commit does it
 		return nil
@@ -141,6 +147,18 @@ func (d *delivery) AckAsync() error {
 		return staleError("%s: offset %d is settled already", d.Destination(), d.Offset())
 	}
 	return d.from.settle(d.span(), d.generation, outcome{kind: native.OutcomeAcknowledge}, nil, false)
+}
+
+// stale says, for ClientAcknowledge, that there is nothing to acknowledge: the
+// session is closed, or the connection broke since.
+func (d *delivery) stale() error {
+	if err := d.from.session.alive(); err != nil {
+		return err
+	}
+	if d.generation != d.from.c.generation.Load() {
+		return staleError("%s: offset %d was delivered over another connection, and is delivered again", d.Destination(), d.Offset())
+	}
+	return nil
 }
 
 // Release implements Delivery.Release.

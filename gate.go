@@ -17,14 +17,22 @@ type gate struct {
 	quieted chan struct{} // closed when nothing runs any more; nil unless somebody waits
 }
 
+// shutUntil is closed when the gate opens; nil if it is open.
+func (g *gate) shutUntil() chan struct{} {
+	if !g.shut.Load() {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opened
+}
+
 // pass waits until the gate is open.
 func (g *gate) pass(ctx context.Context) error {
-	for g.shut.Load() {
-		g.mu.Lock()
-		opened := g.opened
-		g.mu.Unlock()
+	for {
+		opened := g.shutUntil()
 		if opened == nil {
-			continue
+			return nil
 		}
 		select {
 		case <-opened:
@@ -32,7 +40,6 @@ func (g *gate) pass(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 func (g *gate) close() {

@@ -1,6 +1,7 @@
 package polylog
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -61,7 +62,10 @@ func (p *parcel) appendTo(b *record.Builder, id messageID) error {
 	p.id = id.append(p.id[:0])
 	m.ID = stringOf(p.id)
 	if len(m.Properties) > 0 {
-		return m.AppendTo(b)
+		if err := m.AppendTo(b); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		return nil
 	}
 	p.meta = record.AppendMeta(p.meta[:0], &m.Meta)
 	p.headers[0] = record.Header{Key: record.JMSHeader, Value: p.meta}

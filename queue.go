@@ -98,8 +98,10 @@ func (q *Queue[T]) TakeBatch(ctx context.Context, max int, opts ...ConsumeOption
 // Listen consumes until the context ends, and then returns nil once the calls
 // under way have returned. f is called with one message at a time, or with
 // WithConcurrency several at a time. Where it returns nil the message is
-// acknowledged, where it returns an error it is released by the destination's
-// redelivery policy, unless f has settled it.
+// acknowledged, but in ClientAcknowledge and Transacted, which leave that to
+// Session.Acknowledge and Commit; where it returns an error it is released by the
+// destination's redelivery policy, unless f has settled it. f may close its
+// session or consumer with the context that it is given.
 func (q *Queue[T]) Listen(ctx context.Context, f func(context.Context, *Delivery[T]) error, opts ...ConsumeOption) error {
 	o := consumeOptionsOf(opts)
 	spec := q.subscribe(&o)

@@ -63,6 +63,7 @@ func (d *delivery) bodyError(err error) error {
 // listen is the body of one Listen consumer. The caller holds c.using.
 func listen[T any](ctx context.Context, c *consumer, k codec[T], f func(context.Context, *Delivery[T]) error) error {
 	c.startStream()
+	ctx = context.WithValue(ctx, listening{}, c)
 	var slab []Delivery[T]
 	for {
 		if len(slab) == 0 {
@@ -80,6 +81,10 @@ func listen[T any](ctx context.Context, c *consumer, k codec[T], f func(context.
 		d.conclude(err)
 	}
 }
+
+// listening is the key of the consumer whose listener a context is given to, so
+// that who closes it in there does not wait for himself: Jakarta Messaging 3.1 §8.8.
+type listening struct{}
 
 // callListener calls a listener. Connection.Stop waits for it: Jakarta Messaging 3.1
 // §6.1.5.
@@ -101,11 +106,11 @@ func callListener[T any](ctx context.Context, c *consumer, d *Delivery[T], f fun
 
 // conclude settles what a listener has not settled.
 func (d *delivery) conclude(err error) {
-	if d.settled.Swap(true) {
+	mode := d.from.session.mode
+	if err == nil && d.from.session.notes() { // Acknowledge does it, or the commit
 		return
 	}
-	mode := d.from.session.mode
-	if mode == Transacted && err == nil { // the commit does it
+	if d.settled.Swap(true) {
 		return
 	}
 	if d.from.session.notes() {

@@ -12,7 +12,7 @@ import (
 // TemporaryQueue creates a queue that only this connection consumes, and that
 // is gone with it, also when it breaks: Jakarta Messaging 3.1 §6.2.2.
 func (s *Session) TemporaryQueue(ctx context.Context) (*Queue[*Message], error) {
-	d, err := s.c.temporary(ctx, native.KindQueue)
+	d, err := s.temporary(ctx, native.KindQueue)
 	if err != nil {
 		return nil, err
 	}
@@ -22,11 +22,18 @@ func (s *Session) TemporaryQueue(ctx context.Context) (*Queue[*Message], error) 
 // TemporaryTopic creates a topic that only this connection consumes, and that
 // is gone with it.
 func (s *Session) TemporaryTopic(ctx context.Context) (*Topic[*Message], error) {
-	d, err := s.c.temporary(ctx, native.KindTopic)
+	d, err := s.temporary(ctx, native.KindTopic)
 	if err != nil {
 		return nil, err
 	}
 	return &Topic[*Message]{sender[*Message]{s, d, codecOf[*Message]()}}, nil
+}
+
+func (s *Session) temporary(ctx context.Context, kind native.DestinationKind) (*destination, error) {
+	if err := s.alive(); err != nil {
+		return nil, fmt.Errorf("create a temporary destination: %w", err)
+	}
+	return s.c.temporary(ctx, kind)
 }
 
 func (c *Connection) temporary(ctx context.Context, kind native.DestinationKind) (*destination, error) {

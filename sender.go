@@ -63,6 +63,7 @@ func (s *sender[T]) append(ctx context.Context, v T, opts []PutOption, w *waiter
 	if err := s.codec.encode(v, p); err != nil {
 		return Receipt{}, err
 	}
+	p.message.ClientID = s.session.c.options.clientID // for noLocal
 	if err := p.apply(opts); err != nil {
 		return Receipt{}, err
 	}

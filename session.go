@@ -95,6 +95,9 @@ func (s *Session) Mode() Mode { return s.mode }
 // that is confirmed. Only ClientAcknowledge keeps account of it; in the other
 // modes there is nothing to do. Jakarta Messaging 3.1 §8.7.
 func (s *Session) Acknowledge(ctx context.Context) error {
+	if err := s.alive(); err != nil {
+		return err
+	}
 	var waits []*waiter
 	err := s.acknowledge(func() *waiter {
 		w := s.c.newWaiter()
@@ -119,6 +122,16 @@ func (s *Session) acknowledge(newWaiter func() *waiter) (err error) {
 	return err
 }
 
+// alive returns ErrClosed if the session is closed.
+func (s *Session) alive() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return closedError("the session is closed")
+	}
+	return nil
+}
+
 // all returns the session's consumers, also those that are closed but whose
 // deliveries are not all settled.
 func (s *Session) all() []*consumer {
@@ -136,6 +149,12 @@ func (s *Session) all() []*consumer {
 // §6.2.12. Only ClientAcknowledge keeps account of it; what was merely fetched
 // ahead is given back in every mode.
 func (s *Session) Recover(ctx context.Context) error {
+	if s.mode == Transacted {
+		return &Error{Code: native.CodeInvalid, Message: "recover: the session is transacted; roll it back"}
+	}
+	if err := s.alive(); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
 	if err := s.flow(ctx, false); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}

@@ -82,7 +82,10 @@ func (c *consumer) collect(ctx context.Context, limit int, noWait bool) ([]inbou
 }
 
 func (c *consumer) collectOnce(ctx context.Context, limit int, noWait bool) ([]inbound, error) {
-	if err := c.c.gate.pass(ctx); err != nil {
+	if noWait && c.c.gate.shutUntil() != nil {
+		return nil, c.failure()
+	}
+	if err := c.pass(ctx); err != nil {
 		return nil, err
 	}
 	generation, err := c.idle(ctx)

@@ -74,6 +74,9 @@ func (s *Session) transacted(what string) error {
 	if s.mode != Transacted {
 		return &Error{Code: native.CodeInvalid, Message: what + ": the session is not transacted"}
 	}
+	if err := s.alive(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	return nil
 }
 

@@ -76,7 +76,12 @@ func kafkaMain(args []string) error {
 				name := kafkaPeers[i].name
 				fmt.Fprintf(os.Stderr, "round %d/%d %-24s %s\n", round+1, s.rounds, w.name, name)
 				f, err := s.measureKafka(i, w)
+				for try := 1; err != nil && try < 3; try++ { // a broker that does not come up
+					fmt.Fprintf(os.Stderr, "%s, %s: %v; once more\n", w.name, name, err)
+					f, err = s.measureKafka(i, w)
+				}
 				if err != nil {
+					report(os.Stdout, results, names, works)
 					return fmt.Errorf("%s, %s: %w", w.name, name, err)
 				}
 				results[w.name][name] = append(results[w.name][name], f)

@@ -33,6 +33,10 @@ type branch struct {
 	timer     *time.Timer
 }
 
+// maxBranches bounds those of a connection that are not prepared, whose sends are
+// in memory.
+const maxBranches = 256
+
 // branches are those of a connection.
 type branches struct {
 	mu     sync.Mutex // guards what follows and every branch; taken before a session's
@@ -68,6 +72,8 @@ func (s *Session) StartBranch(x destination.XID, flag BranchFlag, timeout time.D
 	}
 	b := all.of[x]
 	switch {
+	case flag == BranchNew && len(all.of) >= maxBranches:
+		return fmt.Errorf("%w: a connection may have %d branches that are not prepared", ErrBusy, maxBranches)
 	case flag == BranchNew:
 		if err := c.broker.ReserveBranch(x); err != nil {
 			return err

@@ -104,6 +104,7 @@ type Usage struct {
 	RSSBytes, PeakBytes, AnonymousBytes int64
 	Descriptors                         int
 	CPUSeconds                          float64
+	ReadBytes                           int64 // by system calls, from the page cache or not
 }
 
 // Usage reads /proc.
@@ -142,5 +143,10 @@ func (b *Broker) Usage() (u Usage, err error) {
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)
 	u.CPUSeconds = (user + system) / 100
-	return u, nil
+	counters, err := os.ReadFile(filepath.Join(dir, "io"))
+	if err != nil {
+		return u, err
+	}
+	_, err = fmt.Sscanf(string(counters), "rchar: %d", &u.ReadBytes)
+	return u, err
 }

@@ -1,10 +1,10 @@
 // Command scale checks what the broker promises at size: a backlog of millions
 // that costs no memory, delayed messages that come on time, thousands of
 // destinations and connections at once, dead letters that are sent back while the
-// broker is killed. Each check prints its figures and
+// broker is killed, a selector that finds little in much, priorities. Each check prints its figures and
 // fails if a promise is broken.
 //
-//	go run ./test/scale -polylog bin/polylog backlog delayed many redrive
+//	go run ./test/scale -polylog bin/polylog backlog delayed many redrive selector priority
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // scale is what the flags choose.
@@ -24,6 +25,9 @@ type scale struct {
 	destinations int
 	connections  int
 	dead         int
+	selected     int
+	window       time.Duration
+	mixed        int
 }
 
 func main() {
@@ -35,8 +39,11 @@ func main() {
 	flag.IntVar(&s.destinations, "destinations", 10_000, "many: destinations")
 	flag.IntVar(&s.connections, "connections", 1_000, "many: connections")
 	flag.IntVar(&s.dead, "dead", 1_000_000, "redrive: dead letters")
+	flag.IntVar(&s.selected, "selected", 10_000_000, "selector: waiting messages, one in a million of which is selected")
+	flag.DurationVar(&s.window, "window", time.Minute, "selector: how long each of six measurements takes")
+	flag.IntVar(&s.mixed, "mixed", 1_000_000, "priority: waiting messages of mixed priority")
 	flag.Parse()
-	checks := map[string]func(context.Context, string) error{"backlog": s.backlog, "delayed": s.onTime, "many": s.many, "redrive": s.redrive}
+	checks := map[string]func(context.Context, string) error{"backlog": s.backlog, "delayed": s.onTime, "many": s.many, "redrive": s.redrive, "selector": s.selector, "priority": s.priority}
 	failed := false
 	for _, name := range flag.Args() {
 		check, ok := checks[name]
