@@ -112,10 +112,10 @@ func clientIDs(s *section) {
 		equal(t, "client id", c.connect(polylog.WithClientID(c.name("größe / 名\n"))).ClientID(), c.name("größe / 名\n"))
 	})
 	s.clause("6.1.2", "a client id belongs to the connection over breaks", func(t *testing.T, c *fixture) {
-		con, cut := c.breakable(polylog.WithClientID(c.name("id")))
+		con := c.breakable(polylog.WithClientID(c.name("id")))
 		q := polylog.QueueOf[string](c.sessionOn(con), c.name("q"))
 		put(c, q, "x")
-		cut()
+		con.lose(c)
 		equal(t, "received", take(c, q).Value, "x")
 		_, err := c.tryConnect(polylog.WithClientID(c.name("id")))
 		c.refused(err, polylog.ErrConflict)
@@ -378,11 +378,11 @@ func startAndStop(s *section) {
 		nothing(c, polylog.QueueOf[string](c.sessionOn(c.connect()), c.name("q")))
 	})
 	s.clause("6.1.5", "a connection that breaks while stopped stays stopped", func(t *testing.T, c *fixture) {
-		con, cut := c.breakable()
+		con := c.breakable()
 		q := polylog.QueueOf[string](c.sessionOn(con), c.name("q"))
 		put(c, q, "x")
 		c.done(con.Stop(c.ctx))
-		cut()
+		con.lose(c)
 		put(c, q, "y") // over the next connection
 		takesNothing(c, q)
 		c.done(con.Start(c.ctx))
@@ -393,9 +393,9 @@ func startAndStop(s *section) {
 func exceptionListeners(s *section) {
 	s.clause("6.1.7", "the exception listener is told that the connection broke", func(t *testing.T, c *fixture) {
 		told := make(chan error, 10)
-		con, cut := c.breakable(polylog.WithExceptionListener(func(err error) { told <- err }))
+		con := c.breakable(polylog.WithExceptionListener(func(err error) { told <- err }))
 		put(c, c.sessionOn(con).Queue(c.name("q")), polylog.NewText("x"))
-		cut()
+		con.cut()
 		select {
 		case err := <-told:
 			if err == nil {
@@ -428,9 +428,9 @@ func exceptionListeners(s *section) {
 		c.done(con.Close())
 	})
 	s.clause("6.1.7", "the exception listener may use the connection", func(t *testing.T, c *fixture) {
-		var con *polylog.Connection
+		var con *fragile
 		ready, sent := make(chan struct{}), make(chan error, 10)
-		con, cut := c.breakable(polylog.WithExceptionListener(func(error) {
+		con = c.breakable(polylog.WithExceptionListener(func(error) {
 			<-ready
 			s, err := func() (*polylog.Session, error) {
 				ctx, cancel := context.WithTimeout(c.ctx, 20*time.Millisecond)
@@ -443,7 +443,7 @@ func exceptionListeners(s *section) {
 			sent <- err
 		}))
 		close(ready)
-		cut()
+		con.cut()
 		// It is called before the connection is made again, which waits for it.
 		c.refused(<-sent, context.DeadlineExceeded)
 	}, deviates("the exception listener may use the connection, though that may fail; polylog's is called by the goroutine that is to dial again, so that whatever waits for the connection there waits for ever"))
@@ -451,7 +451,7 @@ func exceptionListeners(s *section) {
 		var inside, overlapped atomic.Int32
 		second := make(chan struct{})
 		var once sync.Once
-		con, cut := c.breakable(polylog.WithExceptionListener(func(error) {
+		con := c.breakable(polylog.WithExceptionListener(func(error) {
 			if inside.Add(1) > 1 {
 				overlapped.Add(1)
 				once.Do(func() { close(second) })
@@ -467,7 +467,7 @@ func exceptionListeners(s *section) {
 		c.done(c.connection().Admin().Delete(c.ctx, c.name("q")))
 		c.done(q.PutAsync(c.ctx, polylog.NewText("y"), nil)) // refused: told by the goroutine of completions
 		c.until("the first call", func() bool { return inside.Load() > 0 })
-		cut() // told by the one that dials again
+		con.cut() // told by the one that dials again
 		c.comes("the second call", second)
 	}, deviates("a connection calls its exception listener from one thread at a time; polylog calls it from its reader, its goroutine of completions and its supervisor, which may be at once"))
 }

@@ -185,7 +185,12 @@ func (c *fixture) session(mode ...polylog.Mode) *polylog.Session {
 	return c.sessionOn(c.connection(), mode...)
 }
 
-func (c *fixture) sessionOn(con *polylog.Connection, mode ...polylog.Mode) *polylog.Session {
+// opener is a connection, breakable or not.
+type opener interface {
+	Session(context.Context, ...polylog.Mode) (*polylog.Session, error)
+}
+
+func (c *fixture) sessionOn(con opener, mode ...polylog.Mode) *polylog.Session {
 	c.t.Helper()
 	s, err := con.Session(c.ctx, mode...)
 	if err != nil {
@@ -206,33 +211,78 @@ func (c *fixture) messages(mode ...polylog.Mode) *polylog.Queue[*polylog.Message
 	return c.session(mode...).Queue(c.name("q"))
 }
 
-// breakable makes a connection over a dialer that break cuts: the client notices,
-// and dials again.
-func (c *fixture) breakable(opts ...polylog.Option) (con *polylog.Connection, cut func()) {
-	c.t.Helper()
-	var mu sync.Mutex
-	var last net.Conn
-	dial := func(ctx context.Context) (net.Conn, error) {
-		conn, err := c.b.dial(ctx)
-		mu.Lock()
-		defer mu.Unlock()
-		last = conn
-		return conn, err
-	}
-	soon := polylog.WithReconnect(polylog.ReconnectPolicy{Min: time.Millisecond, Max: 10 * time.Millisecond})
-	con, err := polylog.Connect(c.ctx, "polylog://breakable", append([]polylog.Option{polylog.WithDialer(dial), soon}, opts...)...)
-	if err != nil {
-		c.t.Fatalf("connect: %v", err)
-	}
-	c.t.Cleanup(func() { con.Close() })
-	return con, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		last.Close()
-	}
+// fragile is a connection that a case can break or hold up.
+type fragile struct {
+	*polylog.Connection
+	noticed chan struct{} // the client has noticed a break
+
+	mu   sync.Mutex // guards what follows
+	last *fragileConn
 }
 
-// sender is what a Queue and a Topic have in common here.
+// fragileConn is a network connection whose writes can be held up.
+type fragileConn struct {
+	net.Conn
+	held sync.RWMutex // held up while it is locked
+}
+
+func (f *fragileConn) Write(b []byte) (int, error) {
+	f.held.RLock()
+	defer f.held.RUnlock()
+	return f.Conn.Write(b)
+}
+
+// breakable makes a connection over a dialer that a case can cut: the client
+// notices, and dials again. An exception listener among the options takes the place
+// of the one that lose waits for.
+func (c *fixture) breakable(opts ...polylog.Option) *fragile {
+	c.t.Helper()
+	f := &fragile{noticed: make(chan struct{}, 16)}
+	dial := func(ctx context.Context) (net.Conn, error) {
+		conn, err := c.b.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.last = &fragileConn{Conn: conn}
+		return f.last, nil
+	}
+	all := []polylog.Option{
+		polylog.WithDialer(dial),
+		polylog.WithReconnect(polylog.ReconnectPolicy{Min: time.Millisecond, Max: 10 * time.Millisecond}),
+		polylog.WithExceptionListener(func(error) { f.noticed <- struct{}{} }),
+	}
+	var err error
+	if f.Connection, err = polylog.Connect(c.ctx, "polylog://breakable", append(all, opts...)...); err != nil {
+		c.t.Fatalf("connect: %v", err)
+	}
+	c.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// cut breaks the connection.
+func (f *fragile) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last.Close()
+}
+
+// lose breaks the connection and waits until the client has noticed.
+func (f *fragile) lose(c *fixture) {
+	c.t.Helper()
+	f.cut()
+	c.comes("the notice of the break", f.noticed)
+}
+
+// holdUp lets nothing leave the client until goOn is called.
+func (f *fragile) holdUp() (goOn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last.held.Lock()
+	return f.last.held.Unlock
+}
+
 func put[T any](c *fixture, q *polylog.Queue[T], v T, opts ...polylog.PutOption) polylog.Receipt {
 	c.t.Helper()
 	r, err := q.Put(c.ctx, v, opts...)

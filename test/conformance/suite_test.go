@@ -93,6 +93,7 @@ func sections() (all []*section) {
 		{"4.1", "queues and browsers", queues},
 		{"4.2", "topics", topics},
 		{"6.1", "connections", connections},
+		{"6.2", "sessions", sessions},
 	} {
 		s := &section{number: part.number, title: part.title}
 		part.add(s)
