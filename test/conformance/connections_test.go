@@ -136,7 +136,8 @@ func takesNothing[T any](c *fixture, from taker[T]) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Millisecond)
 	defer cancel()
-	if d, err := from.Take(ctx); !errors.Is(err, polylog.ErrNoMessage) {
+	// On a slow machine the time may be over before there is a consumer.
+	if d, err := from.Take(ctx); d != nil || !errors.Is(err, polylog.ErrNoMessage) && !errors.Is(err, context.DeadlineExceeded) {
 		c.t.Errorf("%v, %v, where there should be nothing", d, err)
 	}
 }
@@ -248,6 +249,7 @@ func startAndStop(s *section) {
 	})
 	s.clause("6.1.5", "receives of a stopped connection time out", func(t *testing.T, c *fixture) {
 		q := c.texts()
+		nothing(c, q) // there is a consumer from now on
 		put(c, q, "x")
 		c.done(c.connection().Stop(c.ctx))
 		ctx, cancel := context.WithTimeout(c.ctx, 10*time.Millisecond)
@@ -595,20 +597,29 @@ func closing(s *section) {
 		c.comes("the receive's end", done)
 	})
 	s.clause("6.1.8", "close ends a receive that waits for a stopped connection", func(t *testing.T, c *fixture) {
-		con := c.connect(polylog.WithStopped())
-		q := polylog.QueueOf[string](c.sessionOn(con), c.name("q"))
-		put(c, q, "x")
-		done := c.background(func(ctx context.Context) {
-			if d, err := q.Take(ctx); err == nil || ctx.Err() != nil {
-				t.Errorf("%v, %v", d, err)
+		for range 20 { // until the receive is there in time
+			con := c.connect(polylog.WithStopped())
+			q := polylog.QueueOf[string](c.sessionOn(con), c.name("q"))
+			put(c, q, "x")
+			done := c.background(func(ctx context.Context) {
+				if d, err := q.Take(ctx); err == nil || ctx.Err() != nil {
+					t.Errorf("%v, %v", d, err)
+				}
+			})
+			c.waits("the receive", done)
+			closed := c.background(func(context.Context) { con.Close() })
+			select {
+			case <-closed:
+				c.comes("the receive's end", done)
+				continue
+			case <-time.After(20 * time.Millisecond):
 			}
-		})
-		c.waits("the receive", done)
-		closed := c.background(func(context.Context) { con.Close() })
-		c.waits("close", closed)
-		c.done(con.Start(c.ctx))
-		c.comes("the receive's end", done)
-		c.comes("the close", closed)
+			c.done(con.Start(c.ctx))
+			c.comes("the receive's end", done)
+			c.comes("the close", closed)
+			return
+		}
+		t.Error("close did not wait")
 	}, deviates("close ends the receives that wait; one that waits for a stopped connection keeps polylog's Close waiting until it is started, or for 10 s, and then spins until its context ends"))
 	s.clause("6.1.8", "close waits for a listener that runs, which has the connection's services", func(t *testing.T, c *fixture) {
 		con := c.connect()

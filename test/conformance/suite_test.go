@@ -94,6 +94,10 @@ func sections() (all []*section) {
 		{"4.2", "topics", topics},
 		{"6.1", "connections", connections},
 		{"6.2", "sessions", sessions},
+		{"7", "sending", sending},
+		{"8", "receiving", receiving},
+		{"8.3", "subscriptions", subscriptions},
+		{"9-10", "reliability and errors", reliability},
 	} {
 		s := &section{number: part.number, title: part.title}
 		part.add(s)
