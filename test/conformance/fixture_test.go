@@ -13,6 +13,7 @@ import (
 
 	"github.com/polylog-mq/polylog"
 	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/embed"
 	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/native/server"
@@ -40,7 +41,9 @@ type testBroker struct {
 	selectable sync.Once // what the selector cases browse
 }
 
+// brokerOptions say how a case's own broker differs from the one that all share.
 type brokerOptions struct {
+	onDisk       bool // it survives a restart
 	noAutoCreate bool
 	authenticate func(user, password string) (string, error)
 }
@@ -53,6 +56,9 @@ func start(t *testing.T, via transport, o brokerOptions) *testBroker {
 		Broker: broker.Options{NoAutoCreate: o.noAutoCreate},
 		Native: server.Options{Authenticate: o.authenticate},
 	}}
+	if !o.onDisk {
+		b.options.Broker.FS = commitlog.NewMemFS() // what a disk does is for other tests, and takes time
+	}
 	if via == overTCP {
 		b.options.Listen = wire.Config{Address: "127.0.0.1:0"}
 	}

@@ -30,7 +30,7 @@ func (c *fixture) again() {
 // its restart take time.
 func restarts(s *section) {
 	s.clause("9.1", "persistent messages survive a restart, with all that they have", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		r := put(c, c.messages(), polylog.NewText("x"), polylog.WithProperty("p", int32(7)), polylog.WithCorrelationID("c"), polylog.WithType("t"), polylog.WithPriority(7), polylog.WithTTL(time.Hour), polylog.WithGroup("g"), polylog.WithReplyTo("r"))
 		c.again()
 		m := take(c, c.messages()).Value
@@ -38,7 +38,7 @@ func restarts(s *section) {
 			fmt.Sprint(r.MessageID(), "x", map[string]any{"p": int32(7)}, "c", "t", 7, time.Hour.Milliseconds(), "g", "r", 1))
 	})
 	s.clause("9.1", "messages that are waiting survive a restart in order, and those that are acknowledged do not come again", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q := c.texts(polylog.ClientAcknowledge)
 		sent := numbers(c, q, 10)
 		takeN(c, q, 4)
@@ -47,7 +47,7 @@ func restarts(s *section) {
 		wantTexts(t, "received", rest(c, c.texts()), sent[4:]...)
 	})
 	s.clause("9.1", "what was not acknowledged is delivered again after a restart, marked", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q := c.texts(polylog.ClientAcknowledge)
 		putAll(c, q, "1", "2")
 		take(c, q)
@@ -56,7 +56,7 @@ func restarts(s *section) {
 		equal(t, "received", fmt.Sprintf("%s/%v/%v %s/%v", a.Value, a.Redelivered(), a.DeliveryCount() >= 2, b.Value, b.Redelivered()), "1/true/true 2/false")
 	})
 	s.clause("9.1", "a broker that restarts under its clients", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		con := c.breakable()
 		q := c.queueOf(c.sessionOn(con, polylog.IndividualAcknowledge), "q")
 		putAll(c, q, "1", "2")
@@ -69,7 +69,7 @@ func restarts(s *section) {
 		wantTexts(t, "the rest", rest(c, q), "2")
 	})
 	s.clause("9.1", "durable subscriptions survive a restart, others do not", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		id := polylog.WithClientID("id")
 		session := c.sessionOn(c.connect(id))
 		topic := c.topicOf(session, "t")
@@ -89,7 +89,7 @@ func restarts(s *section) {
 		equal(t, "subscriptions", len(list), 3)
 	})
 	s.clause("9.1", "how far a durable subscription has come survives a restart", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		topic := c.topicOf(c.session(), "t")
 		subscription := sub[string](c)(topic.SharedDurable(c.ctx, "sd"))
 		c.publishAll(topic, "1", "2", "3")
@@ -98,7 +98,7 @@ func restarts(s *section) {
 		wantTexts(t, "received", rest(c, sub[string](c)(c.topicOf(c.session(), "t").SharedDurable(c.ctx, "sd"))), "2", "3")
 	})
 	s.clause("9.1", "an unsubscribed subscription stays away after a restart", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		topic := c.topicOf(c.session(), "t")
 		c.done(sub[string](c)(topic.SharedDurable(c.ctx, "sd")).Unsubscribe(c.ctx))
 		c.again()
@@ -107,7 +107,7 @@ func restarts(s *section) {
 		equal(t, "subscriptions", len(list), 0)
 	})
 	s.clause("9.1", "a committed transaction survives a restart, and one in progress does not", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		putAll(c, c.texts(), "1", "2")
 		tx := c.session(polylog.Transacted)
 		put(c, c.queueOf(tx, "out"), take(c, c.queueOf(tx, "q")).Value)
@@ -118,7 +118,7 @@ func restarts(s *section) {
 		wantTexts(t, "out", rest(c, c.queueOf(c.session(), "out")), "1")
 	})
 	s.clause("9.1", "delays and expirations go on over a restart", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q := c.texts()
 		put(c, q, "late", polylog.WithDelay(time.Hour))
 		put(c, q, "soon", polylog.WithDelay(20*time.Millisecond))
@@ -132,7 +132,7 @@ func restarts(s *section) {
 		nothing(c, c.texts())
 	})
 	s.clause("9.1", "a dead letter survives a restart, and is in one place", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q := c.texts(polylog.IndividualAcknowledge)
 		put(c, q, "x")
 		c.done(take(c, q).Reject(c.ctx, "no"))
@@ -141,7 +141,7 @@ func restarts(s *section) {
 		equal(t, "dead letter", take(c, polylog.QueueOf[string](c.session(), "DLQ."+c.name("q"))).Value, "x")
 	})
 	s.clause("9.1", "temporary destinations do not survive a restart", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q, err := c.session().TemporaryQueue(c.ctx)
 		c.done(err)
 		put(c, q, polylog.NewText("x"))
@@ -150,7 +150,7 @@ func restarts(s *section) {
 		c.refused(err, polylog.ErrNotFound)
 	})
 	s.clause("9.1", "non-persistent messages may be lost, but not what comes after them", func(t *testing.T, c *fixture) {
-		c = c.alone(brokerOptions{})
+		c = c.alone(brokerOptions{onDisk: true})
 		q := c.texts()
 		put(c, q, "may be lost", polylog.NonPersistent())
 		put(c, q, "stays")
