@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ func receiving(s *section) {
 	receivedBodies(s)
 	asynchronousReceives(s)
 	deadLetters(s)
-	messageGroups(s)
 	closingConsumers(s)
 }
 
@@ -126,6 +124,17 @@ func synchronousReceives(s *section) {
 		wantTexts(t, "received", got, sent[:7]...)
 		wantTexts(t, "the rest", rest(c, q), sent[7:]...)
 	})
+	s.clause("8.5", "a receive whose time is over before it has a consumer returns nothing", func(t *testing.T, c *fixture) {
+		con := c.breakable()
+		q := c.queueOf(c.sessionOn(con), "q")
+		goOn := con.holdUp()
+		ctx, cancel := context.WithTimeout(c.ctx, 10*time.Millisecond)
+		defer cancel()
+		_, err := q.Take(ctx)
+		goOn()
+		c.refused(err, context.DeadlineExceeded)
+		equal(t, "is ErrNoMessage", errors.Is(err, polylog.ErrNoMessage), false)
+	}, deviates("receive with a timeout returns null when it has passed, which Take says by ErrNoMessage; a session's first Take of a queue, which opens a consumer, fails with ErrInDoubt if the time is over before that is answered"))
 	s.clause("8.5", "a receive that is cancelled takes nothing", func(t *testing.T, c *fixture) {
 		q := c.texts()
 		nothing(c, q)
@@ -355,6 +364,45 @@ func asynchronousReceives(s *section) {
 		nothing(c, c.texts())
 		wantTexts(t, "sent", rest(c, c.queueOf(c.session(), "out")), "1", "2")
 	})
+	s.clause("8.7", "SESSION_TRANSACTED: a listener rolls back what it was called with", func(t *testing.T, c *fixture) {
+		tx := c.session(polylog.Transacted)
+		putAll(c, c.texts(), "1", "2")
+		seen := listens(c, c.queueOf(tx, "q"), 3, func(d *polylog.Delivery[string]) error {
+			if !d.Redelivered() && d.Value == "1" {
+				return tx.Rollback(c.ctx)
+			}
+			return tx.Commit(c.ctx)
+		})
+		wantTexts(t, "seen", seen, "1/1", "1/2", "2/1")
+		nothing(c, c.texts())
+	})
+	s.clause("8.7", "CLIENT_ACKNOWLEDGE: a listener recovers its session", func(t *testing.T, c *fixture) {
+		session := c.session(polylog.ClientAcknowledge)
+		putAll(c, c.texts(), "1", "2")
+		seen := listens(c, c.queueOf(session, "q"), 3, func(d *polylog.Delivery[string]) error {
+			if !d.Redelivered() && d.Value == "1" {
+				return session.Recover(c.ctx)
+			}
+			return d.Ack(c.ctx)
+		})
+		wantTexts(t, "seen", seen, "1/1", "1/2", "2/1")
+		c.done(session.Close(c.ctx))
+		nothing(c, c.texts())
+	})
+	s.clause("8.7", "CLIENT_ACKNOWLEDGE: a listener acknowledges what it is called with", func(t *testing.T, c *fixture) {
+		told := make(chan error, 10)
+		session := c.sessionOn(c.connect(polylog.WithExceptionListener(func(err error) { told <- err })), polylog.ClientAcknowledge)
+		putAll(c, c.texts(), "1", "2")
+		listens(c, c.queueOf(session, "q"), 2, func(d *polylog.Delivery[string]) error { return d.Ack(c.ctx) })
+		c.done(session.Close(c.ctx))
+		nothing(c, c.texts())
+		select {
+		case err := <-told:
+			c.refused(err, polylog.ErrStale)
+		case <-c.ctx.Done():
+			t.Error("no exception")
+		}
+	}, deviates("acknowledging in a listener is no error; in CLIENT_ACKNOWLEDGE polylog's Listen acknowledges once more what the function has acknowledged, which the broker refuses, and the exception listener is told ErrStale"))
 	s.clause("8.7", "INDIVIDUAL_ACKNOWLEDGE: a listener settles by itself what it likes", func(t *testing.T, c *fixture) {
 		q := c.texts(polylog.IndividualAcknowledge)
 		putAll(c, q, "1", "2", "3")
@@ -418,196 +466,6 @@ func asynchronousReceives(s *section) {
 		nothing(c, q)
 		put(c, q, "y")
 		equal(t, "received", take(c, q).Value, "y")
-	})
-}
-
-func deadLetters(s *section) {
-	dead := func(c *fixture) *polylog.Queue[*polylog.Message] {
-		c.t.Helper()
-		return c.session(polylog.IndividualAcknowledge).Queue("DLQ." + c.name("q"))
-	}
-	s.clause("8.7", "a message that is delivered in vain too often becomes a dead letter", func(t *testing.T, c *fixture) {
-		q := c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "x")
-		for n := 1; n <= 5; n++ {
-			d := take(c, q)
-			equal(t, "count", d.DeliveryCount(), n)
-			c.done(d.Release(c.ctx, 0))
-		}
-		letter, ok := take(c, dead(c)).Value.DeadLetter()
-		equal(t, "a dead letter", ok, true)
-		equal(t, "dead letter", fmt.Sprintf("%s %s %d", letter.Origin, letter.Reason, letter.Count), c.name("q")+" max.deliveries 5")
-		nothing(c, q)
-	})
-	for what, setting := range ordered(map[string]struct {
-		max     string
-		deliver int
-	}{"after one delivery": {"1", 1}, "after two": {"2", 2}, "never": {"0", 8}}) {
-		s.clause("8.7", "a destination says when to give up: "+what, func(t *testing.T, c *fixture) {
-			_, err := c.connection().Admin().Create(c.ctx, polylog.DestinationSpec{Name: c.name("q"), Kind: "queue", Settings: map[string]string{"max.deliveries": setting.max}})
-			c.done(err)
-			q := c.texts(polylog.IndividualAcknowledge)
-			put(c, q, "x")
-			for range setting.deliver {
-				c.done(take(c, q).Release(c.ctx, 0))
-			}
-			if setting.max == "0" {
-				equal(t, "count", take(c, q).DeliveryCount(), setting.deliver+1)
-				return
-			}
-			equal(t, "dead letter", take(c, dead(c)).Value.Text(), "x")
-		})
-	}
-	s.clause("8.7", "rollbacks count towards giving up", func(t *testing.T, c *fixture) {
-		q := c.texts(polylog.Transacted)
-		put(c, c.texts(), "x")
-		for range 5 {
-			take(c, q)
-			c.done(q.Session().Rollback(c.ctx))
-		}
-		equal(t, "dead letter", take(c, dead(c)).Value.Text(), "x")
-	})
-	s.clause("8.7", "a listener that always fails has its message become a dead letter", func(t *testing.T, c *fixture) {
-		q := c.texts()
-		putAll(c, q, "bad", "good")
-		var calls atomic.Int32
-		c.background(func(ctx context.Context) {
-			_ = q.Listen(ctx, func(_ context.Context, d *polylog.Delivery[string]) error {
-				if calls.Add(1); d.Value == "bad" {
-					return errors.New("no")
-				}
-				return nil
-			})
-		})
-		equal(t, "dead letter", take(c, dead(c)).Value.Text(), "bad")
-		equal(t, "calls", calls.Load(), 6)
-	})
-	s.clause("8.7", "a message can be rejected, with the reason", func(t *testing.T, c *fixture) {
-		q := c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "x")
-		c.done(take(c, q).Reject(c.ctx, "it makes no sense"))
-		letter, _ := take(c, dead(c)).Value.DeadLetter()
-		equal(t, "reason", letter.Reason, "it makes no sense")
-		nothing(c, q)
-	})
-	s.clause("8.7", "a dead letter is the message that it was", func(t *testing.T, c *fixture) {
-		q := c.messages(polylog.IndividualAcknowledge)
-		r := put(c, q, polylog.NewText("x"), polylog.WithProperty("p", int32(7)), polylog.WithCorrelationID("c"), polylog.WithType("t"), polylog.WithPriority(7), polylog.WithReplyTo("r"))
-		was := take(c, q)
-		c.done(was.Reject(c.ctx, "no"))
-		m := take(c, dead(c)).Value
-		equal(t, "message", fmt.Sprint(m.Text(), m.Properties["p"], m.CorrelationID, m.Type, m.Priority, m.ReplyTo, m.ID, m.Timestamp),
-			fmt.Sprint("x", int32(7), "c", "t", 7, "r", r.MessageID(), was.Value.Timestamp))
-		equal(t, "count", m.DeliveryCount, 1)
-	})
-	s.clause("8.7", "a dead letter does not expire", func(t *testing.T, c *fixture) {
-		q := c.texts(polylog.IndividualAcknowledge)
-		d := takeInTime(c, q)
-		c.done(d.Reject(c.ctx, "no"))
-		sleepUntil(time.UnixMilli(d.Message().Expiration))
-		m := take(c, dead(c)).Value
-		equal(t, "expiration", m.Expiration, 0)
-	})
-	s.clause("8.7", "a dead letter goes where the destination says", func(t *testing.T, c *fixture) {
-		_, err := c.connection().Admin().Create(c.ctx, polylog.DestinationSpec{Name: c.name("q"), Kind: "queue", Settings: map[string]string{"dead.letter": c.name("dead")}})
-		c.done(err)
-		q := c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "x")
-		c.done(take(c, q).Reject(c.ctx, "no"))
-		equal(t, "dead letter", take(c, c.queueOf(c.session(), "dead")).Value, "x")
-	})
-	s.clause("8.7", "a dead letter goes nowhere where the destination says so", func(t *testing.T, c *fixture) {
-		_, err := c.connection().Admin().Create(c.ctx, polylog.DestinationSpec{Name: c.name("q"), Kind: "queue", Settings: map[string]string{"dead.letter": "none"}})
-		c.done(err)
-		q := c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "x")
-		c.done(take(c, q).Reject(c.ctx, "no"))
-		nothing(c, q)
-		nothing(c, dead(c))
-	})
-	s.clause("8.7", "a dead letter can be sent back to where it was", func(t *testing.T, c *fixture) {
-		q := c.messages(polylog.IndividualAcknowledge)
-		put(c, q, polylog.NewText("x"), polylog.WithProperty("p", "v"))
-		c.done(take(c, q).Reject(c.ctx, "no"))
-		n, err := c.connection().Admin().Redrive(c.ctx, polylog.TransferSpec{Name: "DLQ." + c.name("q")})
-		c.done(err)
-		equal(t, "sent back", n, 1)
-		m := take(c, q).Value
-		_, isDead := m.DeadLetter()
-		equal(t, "message", fmt.Sprint(m.Text(), m.Properties, isDead, m.DeliveryCount), fmt.Sprint("x", map[string]any{"p": "v"}, false, 1))
-	})
-	s.clause("8.7", "a subscription's dead letters", func(t *testing.T, c *fixture) {
-		topic := polylog.TopicOf[string](c.session(polylog.IndividualAcknowledge), c.name("q"))
-		a, b := sub[string](c)(topic.Subscribe(c.ctx)), sub[string](c)(topic.Subscribe(c.ctx))
-		publish(c, topic, "x")
-		c.done(take(c, a).Reject(c.ctx, "no"))
-		nothing(c, a)
-		equal(t, "dead letter", take(c, dead(c)).Value.Text(), "x")
-		equal(t, "the other's", take(c, b).Value, "x")
-	})
-}
-
-func messageGroups(s *section) {
-	s.clause("3.5.9", "messages of a group are received in order", func(t *testing.T, c *fixture) {
-		q := c.texts()
-		for i := range 20 {
-			put(c, q, fmt.Sprintf("%d %02d", i%2, i), polylog.WithGroup(fmt.Sprint(i%2)))
-		}
-		got := takeN(c, q, 20)
-		slices.SortStableFunc(got, func(a, b string) int { return strings.Compare(a[:1], b[:1]) })
-		if !slices.IsSorted(got) {
-			t.Errorf("%v", got)
-		}
-	})
-	s.clause("3.5.9", "while one consumer has a message of a group no other gets one", func(t *testing.T, c *fixture) {
-		q, other := c.texts(polylog.IndividualAcknowledge), c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "a1", polylog.WithGroup("a"))
-		put(c, q, "a2", polylog.WithGroup("a"))
-		put(c, q, "b1", polylog.WithGroup("b"))
-		equal(t, "received", take(c, q).Value, "a1")
-		wantTexts(t, "the other's", rest(c, other), "b1")
-	})
-	s.clause("3.5.9", "a group goes to another consumer when the first is gone", func(t *testing.T, c *fixture) {
-		q, other := c.texts(polylog.IndividualAcknowledge), c.texts(polylog.IndividualAcknowledge)
-		put(c, q, "a1", polylog.WithGroup("a"))
-		put(c, q, "a2", polylog.WithGroup("a"))
-		c.done(take(c, q).Ack(c.ctx))
-		c.done(q.Session().Close(c.ctx))
-		equal(t, "received", take(c, other).Value, "a2")
-	})
-	s.clause("3.5.9", "a group whose message is released keeps its order", func(t *testing.T, c *fixture) {
-		q := c.texts(polylog.IndividualAcknowledge)
-		for _, text := range []string{"1", "2", "3"} {
-			put(c, q, text, polylog.WithGroup("a"))
-		}
-		c.done(take(c, q).Release(c.ctx, 0))
-		wantTexts(t, "received", takeN(c, q, 3), "1", "2", "3")
-	})
-	s.clause("3.5.9", "messages without a group are anybody's", func(t *testing.T, c *fixture) {
-		q, other := c.texts(polylog.IndividualAcknowledge), c.texts(polylog.IndividualAcknowledge)
-		putAll(c, q, "1", "2")
-		take(c, q)
-		equal(t, "the other's", take(c, other).Value, "2")
-	})
-	s.clause("3.5.9", "groups of a shared subscription", func(t *testing.T, c *fixture) {
-		open := func() *polylog.Subscription[string] {
-			topic := polylog.TopicOf[string](c.session(polylog.IndividualAcknowledge), c.name("t"))
-			return sub[string](c)(topic.Shared(c.ctx, c.name("sub")))
-		}
-		a, b := open(), open()
-		topic := polylog.TopicOf[string](c.session(), c.name("t"))
-		publish(c, topic, "a1", polylog.WithGroup("a"))
-		publish(c, topic, "a2", polylog.WithGroup("a"))
-		equal(t, "received", take(c, a).Value, "a1")
-		nothing(c, b)
-	})
-	s.clause("3.5.9", "a group over the partitions of a queue is in order", func(t *testing.T, c *fixture) {
-		_, err := c.connection().Admin().Create(c.ctx, polylog.DestinationSpec{Name: c.name("q"), Kind: "queue", Settings: map[string]string{"partitions": "4"}})
-		c.done(err)
-		for i := range 10 { // by sessions of their own
-			put(c, c.texts(), fmt.Sprint(i), polylog.WithGroup("a"))
-		}
-		wantTexts(t, "received", takeN(c, c.texts(), 10), "0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 	})
 }
 

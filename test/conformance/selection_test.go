@@ -131,9 +131,9 @@ var rows = []struct {
 }
 
 // Selectors that polylog evaluates otherwise than the specification wants.
-var deviatingRows = []struct{ clause, row, how string }{
-	{"3.8.1.1", "T imax + imax = 4294967294", "arithmetic uses Java's numeric promotion, by which the sum of two ints is an int of 32 bits and wraps; polylog computes with 64 bits"},
-	{"3.8.1.1", "T f24 + f1 = 16777217", "arithmetic uses Java's numeric promotion, by which the sum of two floats is a float; polylog computes with doubles"},
+var deviatingRows = []struct{ wanted, row, how string }{
+	{"the sum of two ints is an int", "T imax + imax = 4294967294", "arithmetic uses Java's numeric promotion, by which the sum of two ints is an int of 32 bits and wraps; polylog computes with 64 bits"},
+	{"the sum of two floats is a float", "T f24 + f1 = 16777217", "arithmetic uses Java's numeric promotion, by which the sum of two floats is a float; polylog computes with doubles"},
 }
 
 // What is wrong with a selector is said when it is presented, with the place.
@@ -239,7 +239,7 @@ func selection(s *section) {
 		}
 	}
 	for _, row := range deviatingRows {
-		s.clause(row.clause, titleOf("numeric promotion", row.row), rowCase(row.row), deviates(row.how))
+		s.clause("3.8.1.1", "numeric promotion: "+row.wanted, rowCase(row.row), deviates(row.how))
 	}
 	for _, row := range wrong {
 		s.clause("3.8.1.1", "an error when it is presented: "+row.selector, func(t *testing.T, c *fixture) {
@@ -255,7 +255,7 @@ func selection(s *section) {
 		})
 	}
 	for _, row := range tooStrict {
-		s.clause("3.8.1.1", "a literal: "+row.selector, func(t *testing.T, c *fixture) {
+		s.clause("3.8.1.1", "a literal is read: "+row.selector, func(t *testing.T, c *fixture) {
 			_, err := c.texts().Take(c.ctx, polylog.WithSelector(row.selector), polylog.NoWait())
 			c.refused(err, polylog.ErrBadSelector)
 		}, deviates(row.how))
