@@ -1,0 +1,270 @@
+// Package conformance holds polylog's Go client and broker to Jakarta Messaging
+// 3.1, clause by clause.
+//
+// A case is a [clause] of a [section]: a function that uses nothing but the
+// public client, on destinations of its own. [TestConformance] runs every case
+// twice, over a pipe within the process and over TCP, each against one broker
+// that its cases share. Where polylog does otherwise than the specification says,
+// the case asserts what it does now and is marked with [deviates], so that
+// nothing changes unnoticed; README.md lists the sections and the deviations, and
+// [TestReadme] keeps it true.
+//
+// What is said of Java's API is held against the Go API's counterpart: an
+// exception is an error, MessageFormatException is polylog.ErrInvalid or
+// polylog.ErrBody, receive is Take, a MessageListener is the function of Listen,
+// and a CompletionListener the one of PutAsync.
+package conformance
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write README.md anew")
+
+// atOnce is how many cases run side by side: they mostly wait, for a sync or for
+// a time to come, and those that wait together are synced together.
+const atOnce = "16"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// minCases is the least that the suite may have.
+const minCases = 400
+
+// section is a part of the specification and its cases.
+type section struct {
+	number string
+	title  string
+	cases  []testCase
+}
+
+// testCase is one claim of one clause.
+type testCase struct {
+	clause    string // of the specification, such as 3.8.1.1
+	title     string
+	deviation string // what polylog does otherwise; empty: nothing
+	run       func(t *testing.T, c *fixture)
+}
+
+func (k *testCase) name() string { return k.clause + " " + k.title }
+
+// clause adds a case.
+func (s *section) clause(number, title string, run func(t *testing.T, c *fixture), marks ...mark) {
+	k := testCase{clause: number, title: title, run: run}
+	for _, set := range marks {
+		set(&k)
+	}
+	s.cases = append(s.cases, k)
+}
+
+// mark says more about a case.
+type mark func(*testCase)
+
+// deviates marks a case that asserts what polylog does although the
+// specification says something else. The text says both.
+func deviates(how string) mark { return func(k *testCase) { k.deviation = how } }
+
+// deviationIf marks some cases of a table.
+func deviationIf(condition bool, how string) mark {
+	return func(k *testCase) {
+		if condition {
+			k.deviation = how
+		}
+	}
+}
+
+// sections are all sections, in the order of the specification.
+func sections() (all []*section) {
+	for _, part := range []struct {
+		number, title string
+		add           func(*section)
+	}{
+		{"3.4", "message header fields", headers},
+		{"3.5-3.6", "message properties and acknowledgment", properties},
+		{"3.8", "message selection", selection},
+		{"3.9-3.12", "message bodies", bodies},
+		{"4.1", "queues and browsers", queues},
+		{"4.2", "topics", topics},
+		{"6.1", "connections", connections},
+		{"6.2", "sessions", sessions},
+		{"7", "sending", sending},
+		{"8", "receiving", receiving},
+		{"8.3", "subscriptions", subscriptions},
+		{"9-10", "reliability and errors", reliability},
+	} {
+		s := &section{number: part.number, title: part.title}
+		part.add(s)
+		all = append(all, s)
+	}
+	return all
+}
+
+func TestConformance(t *testing.T) {
+	for _, via := range []transport{inProcess, overTCP} {
+		t.Run(string(via), func(t *testing.T) {
+			t.Parallel()
+			b := start(t, via, brokerOptions{})
+			for _, s := range sections() {
+				t.Run(s.number, func(t *testing.T) {
+					t.Parallel()
+					for _, k := range s.cases {
+						t.Run(k.name(), func(t *testing.T) {
+							t.Parallel()
+							k.run(t, newFixture(t, b))
+						})
+					}
+				})
+			}
+		})
+	}
+}
+
+// The suite has as many cases as it claims, and each is another one.
+func TestCases(t *testing.T) {
+	total, deviations := 0, 0
+	for _, s := range sections() {
+		seen := map[string]bool{}
+		for _, k := range s.cases {
+			if seen[k.name()] {
+				t.Errorf("%s: two cases %q", s.number, k.name())
+			}
+			seen[k.name()] = true
+			if k.deviation != "" {
+				deviations++
+			}
+		}
+		total += len(s.cases)
+		t.Logf("§%-9s %4d cases: %s", s.number, len(s.cases), s.title)
+	}
+	t.Logf("%d cases, %d of which assert a deviation", total, deviations)
+	if total < minCases {
+		t.Errorf("%d cases, %d are the least", total, minCases)
+	}
+}
+
+func TestReadme(t *testing.T) {
+	const name = "README.md"
+	want := readme()
+	if *rewrite {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the cases say; run this test with -rewrite", name)
+	}
+}
+
+const readmeHead = `# Conformance to Jakarta Messaging 3.1
+
+Generated by ` + "`go test ./test/conformance -run Readme -rewrite`" + `. Every case runs in process and over TCP.
+
+| section | | cases | deviations | clauses, with their cases |
+|---|---|---|---|---|
+`
+
+// readme is what README.md has to say.
+func readme() string {
+	var table, list strings.Builder
+	total, deviating := 0, 0
+	all := sections()
+	for _, s := range all {
+		clauses, n := s.index()
+		fmt.Fprintf(&table, "| %s | %s | %d | %d | %s |\n", s.number, s.title, len(s.cases), n, clauses)
+		total, deviating = total+len(s.cases), deviating+n
+	}
+	fmt.Fprintf(&table, "| | | %d | %d | |\n", total, deviating)
+	for _, d := range deviations(all) {
+		fmt.Fprintf(&list, "- §%s: %s. %s\n", strings.Join(d.clauses, ", §"), d.how, d.titles())
+	}
+	return readmeHead + table.String() + "\n## Deviations\n\nThese cases are named for what the specification wants, and assert what polylog does now.\n\n" + list.String()
+}
+
+// index lists a section's clauses with how many cases each has.
+func (s *section) index() (clauses string, deviating int) {
+	count := map[string]int{}
+	for _, k := range s.cases {
+		count[k.clause]++
+		if k.deviation != "" {
+			deviating++
+		}
+	}
+	var parts []string
+	for _, clause := range slices.SortedFunc(maps.Keys(count), byNumber) {
+		parts = append(parts, fmt.Sprintf("%s: %d", clause, count[clause]))
+	}
+	return strings.Join(parts, ", "), deviating
+}
+
+// deviation is one reason, with the clauses and cases that have it.
+type deviation struct {
+	how            string
+	clauses, cases []string
+}
+
+// titles are those of its cases, or of the first of many.
+func (d *deviation) titles() string {
+	if len(d.cases) > 3 {
+		return fmt.Sprintf("(%s; and %d more)", d.cases[0], len(d.cases)-1)
+	}
+	return "(" + strings.Join(d.cases, "; ") + ")"
+}
+
+// deviations are all reasons, in the order of their first cases.
+func deviations(all []*section) (list []*deviation) {
+	for _, s := range all {
+		for _, k := range s.cases {
+			if k.deviation == "" {
+				continue
+			}
+			i := slices.IndexFunc(list, func(d *deviation) bool { return d.how == k.deviation })
+			if i < 0 {
+				i, list = len(list), append(list, &deviation{how: k.deviation})
+			}
+			d := list[i]
+			if d.cases = append(d.cases, k.title); !slices.Contains(d.clauses, k.clause) {
+				d.clauses = append(d.clauses, k.clause)
+			}
+		}
+	}
+	return list
+}
+
+// ordered ranges over a map by its keys, so that the cases made of it have an
+// order.
+func ordered[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
+}
+
+// byNumber orders clauses as the specification does.
+func byNumber(a, b string) int {
+	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+}
