@@ -77,7 +77,11 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 		return Receipt{}, err
 	}
 	s.mu.Lock()
-	receipt, l, err := s.add(laneKey{d, partition, p.message.NonPersistent}, p, size, w, done, async)
+	most := batchBytes
+	if r.MaxMessage > 0 { // it bounds a batch, as in Kafka
+		most = int(min(uint64(most), r.MaxMessage))
+	}
+	receipt, l, err := s.add(laneKey{d, partition, p.message.NonPersistent}, p, size, most, w, done, async)
 	s.mu.Unlock()
 	if err != nil {
 		s.c.budget.give(int64(size))
@@ -89,8 +93,9 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 	return receipt, nil
 }
 
-// add returns a lane that is to be enqueued, if there is one.
-func (s *sends) add(key laneKey, p *parcel, size int, w *waiter, done func(Receipt, error), async bool) (Receipt, *lane, error) {
+// add adds p to the lane's batch, or to another one where that would become longer
+// than most. It returns a lane that is to be enqueued, if there is one.
+func (s *sends) add(key laneKey, p *parcel, size, most int, w *waiter, done func(Receipt, error), async bool) (Receipt, *lane, error) {
 	if s.failed != nil {
 		return Receipt{}, nil, s.failed
 	}
@@ -98,7 +103,7 @@ func (s *sends) add(key laneKey, p *parcel, size int, w *waiter, done func(Recei
 		return Receipt{}, nil, closedError("the session is closed")
 	}
 	l := s.lane(key)
-	if b := l.open; b != nil && (b.builder.Size()+size > batchBytes || b.count == batchRecords) {
+	if b := l.open; b != nil && (b.builder.Size()+size > most || b.count == batchRecords) {
 		l.full = append(l.full, b)
 		l.open = nil
 	}

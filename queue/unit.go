@@ -243,6 +243,11 @@ var errMoving = errors.New("messages are being moved")
 
 // hold has a unit hold all that it acknowledges, or nothing. The views are locked.
 func (f *flight) hold(u *Unit) error {
+	for i := range u.Sends { // or none of those that go with it could be done
+		if u.Sends[i].Log.Deleted() {
+			return fmt.Errorf("commit: %w", commitlog.ErrDeleted)
+		}
+	}
 	var parts []*part
 	for i := range u.Settled {
 		s := &u.Settled[i]

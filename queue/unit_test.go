@@ -280,3 +280,32 @@ func unitsUntil(t *testing.T, fs *commitlog.MemFS, n int) (confirmed [4]bool, en
 	}
 	return confirmed, fs.Count(commitlog.OpAny)-before < n
 }
+
+// A unit that cannot be done, because what it sends to was deleted, takes nobody
+// along who goes to the disk with it.
+func TestUnitToDeletedAlone(t *testing.T) {
+	u := openUnits(t, commitlog.NewMemFS())
+	defer u.close()
+	gone := u.destination("gone")
+	batch := slices.Clone(u.sends("x")[0].Batches)
+	must(t, gone.Partitions[0].Log().Delete())
+	put(t, u.sources[0], texts("1", "2")...)
+	c, s := consume(t, u.sources[0], ConsumerOptions{})
+	c.Credit(2)
+	g := s.take(2)
+	bad, good := newWaiter(), newWaiter()
+	f := flight{c: u.c, done: make(chan error, 1)}
+	later := f.commit([]*Unit{
+		{Settled: []Settled{settled(c, g[0])}, Sends: []commitlog.Write{{Log: gone.Partitions[0].Log(), Batches: batch}}, Done: bad},
+		{Settled: []Settled{settled(c, g[1])}, Sends: u.sends("y"), Done: good},
+	})
+	if err := <-bad; !errors.Is(err, commitlog.ErrDeleted) {
+		t.Errorf("to what is gone: %v", err)
+	}
+	if err := <-good; err != nil || len(later) != 0 {
+		t.Errorf("beside it: %v, %d later", err, len(later))
+	}
+	if got := waiting(t, u.target); !slices.Equal(got, []string{"y"}) {
+		t.Errorf("%q was sent", got)
+	}
+}

@@ -148,6 +148,13 @@ func (l *Log) appendFor(batches []byte, w Waiter, early bool, gate Gate) (base i
 	return o.base, true, nil
 }
 
+// Deleted says whether the log was deleted.
+func (l *Log) Deleted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deleted
+}
+
 // check returns how many offsets the batches take.
 func (l *Log) check(batches []byte) (int64, error) {
 	if int64(len(batches)) > l.store.options.JournalFileBytes/4 {

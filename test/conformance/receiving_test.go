@@ -342,8 +342,8 @@ func asynchronousReceives(s *section) {
 		putAll(c, q, "1", "2")
 		listens(c, q, 2, func(*polylog.Delivery[string]) error { return nil })
 		c.done(q.Session().Close(c.ctx))
-		nothing(c, c.texts())
-	}, deviates("in CLIENT_ACKNOWLEDGE only the client acknowledges; polylog's Listen acknowledges what its function returned nil for, in this mode too"))
+		equal(t, "received again", take(c, c.texts()).Value, "1")
+	})
 	s.clause("8.7", "SESSION_TRANSACTED: after a listener that fails comes the next message", func(t *testing.T, c *fixture) {
 		q := c.texts(polylog.Transacted)
 		put(c, c.texts(), "1")
@@ -398,11 +398,10 @@ func asynchronousReceives(s *section) {
 		nothing(c, c.texts())
 		select {
 		case err := <-told:
-			c.refused(err, polylog.ErrStale)
-		case <-c.ctx.Done():
-			t.Error("no exception")
+			t.Error(err)
+		default:
 		}
-	}, deviates("acknowledging in a listener is no error; in CLIENT_ACKNOWLEDGE polylog's Listen acknowledges once more what the function has acknowledged, which the broker refuses, and the exception listener is told ErrStale"))
+	})
 	s.clause("8.7", "INDIVIDUAL_ACKNOWLEDGE: a listener settles by itself what it likes", func(t *testing.T, c *fixture) {
 		q := c.texts(polylog.IndividualAcknowledge)
 		putAll(c, q, "1", "2", "3")
@@ -523,18 +522,11 @@ func closingConsumers(s *section) {
 		topic := c.session().Topic(c.name("t"))
 		subscription := sub[*polylog.Message](c)(topic.Subscribe(c.ctx))
 		publish(c, topic, polylog.NewText("x"))
-		at := time.Now()
 		err := subscription.Listen(c.ctx, func(ctx context.Context, _ *polylog.Delivery[*polylog.Message]) error {
-			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-			defer cancel()
-			_ = subscription.Close(ctx)
-			return nil
+			return subscription.Close(ctx)
 		})
 		c.refused(err, polylog.ErrClosed)
-		if waited := time.Since(at); waited < 20*time.Millisecond {
-			t.Errorf("it waited %v", waited)
-		}
-	}, deviates("a listener may close its own consumer, and then returns normally; in polylog that Close waits for the listener that it is called in, until its context ends or for 10 s"))
+	})
 	for mode, end := range ordered(map[string]func(c *fixture, d *polylog.Delivery[string]) error{
 		"CLIENT_ACKNOWLEDGE":     func(c *fixture, d *polylog.Delivery[string]) error { return d.Ack(c.ctx) },
 		"INDIVIDUAL_ACKNOWLEDGE": func(c *fixture, d *polylog.Delivery[string]) error { return d.Ack(c.ctx) },
