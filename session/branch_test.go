@@ -312,20 +312,29 @@ func TestBranchRefusals(t *testing.T) {
 }
 
 // A branch that acknowledges what it does not hold any more is rolled back when
-// it is prepared.
+// it is prepared, or committed in one phase.
 func TestBranchIsNotPrepared(t *testing.T) {
-	b := open(t)
-	x := transact(t, connect(t, b, session.Options{}))
-	put(t, x.c, "q", destination.KindQueue, "a", "b")
-	x.work(xid, "x")
-	d, err := b.Destination(ctx, "q", 0)
-	is(t, err, nil)
-	v, err := b.Queue(ctx, d)
-	is(t, err, nil)
-	done(t, func(w waiter) error { return v.Seek(queue.Start{Kind: queue.StartBeginning}, w) })
-	_, err = x.c.PrepareBranch(xid)
-	is(t, err, session.ErrRolledBack)
-	x.ended("a1 b1 ", "")
+	for name, end := range map[string]func(x *transacted) error{
+		"prepare": func(x *transacted) error {
+			_, err := x.c.PrepareBranch(xid)
+			return err
+		},
+		"one phase": func(x *transacted) error { return x.c.CommitBranch(ctx, xid, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := open(t)
+			x := transact(t, connect(t, b, session.Options{}))
+			put(t, x.c, "q", destination.KindQueue, "a", "b")
+			x.work(xid, "x")
+			d, err := b.Destination(ctx, "q", 0)
+			is(t, err, nil)
+			v, err := b.Queue(ctx, d)
+			is(t, err, nil)
+			done(t, func(w waiter) error { return v.Seek(queue.Start{Kind: queue.StartBeginning}, w) })
+			is(t, end(x), session.ErrRolledBack)
+			x.ended("a1 b1 ", "")
+		})
+	}
 }
 
 // A branch that is not prepared in time is rolled back, whether a session works

@@ -223,6 +223,11 @@ func TestTemporaryAndItsConsumers(t *testing.T) {
 	to.take(1)
 	one.Close()
 	is(t, c.DeleteTemporary(ctx, d.Name), session.ErrConflict)
+	also := openSession(t, c)
+	last, _ := consume(t, also, spec, 0)
+	also.Close()
+	last.Close() // it is closed: there is still the second one
+	is(t, c.DeleteTemporary(ctx, d.Name), session.ErrConflict)
 	s.Close()
 	is(t, c.DeleteTemporary(ctx, d.Name), nil)
 	c.Close(ctx)
