@@ -6,7 +6,7 @@ ROUNDS    ?= 105
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz clean
+.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz mutants clean
 
 build: $(BIN) ## the program
 
@@ -86,6 +86,9 @@ soak: build ## 100 kills under Kafka's transactions, three storms of rebalancing
 fuzz: ## every fuzz target for FUZZTIME, and Kafka's requests for ten minutes
 	./test/fuzz $(FUZZTIME)
 	./test/fuzz 10m FuzzRequests
+
+mutants: ## 300 faults seeded into selector, cursor and session: their tests catch 85% of them
+	$(GO) run ./test/mutants
 
 clean:
 	rm -rf bin

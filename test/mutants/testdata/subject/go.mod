@@ -1,0 +1,3 @@
+module example.org/subject
+
+go 1.26
