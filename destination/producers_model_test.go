@@ -31,8 +31,9 @@ func (e *producerEvent) next() int64 {
 // producerModel knows nothing but what was appended, and looks at all of it
 // every time.
 type producerModel struct {
-	events []producerEvent
-	stable int64
+	events  []producerEvent
+	stable  int64
+	refused map[int64]producerEvent // the first batch of a producer, by which it is known since
 }
 
 func (m *producerModel) next() int64 {
@@ -93,6 +94,15 @@ func (m *producerModel) admit(e producerEvent) (base int64, err error) {
 			}
 		}
 	}
+	if first, ok := m.refused[e.id]; ok && !p.known && e.sequence >= 0 {
+		want := int32(0)
+		if e.epoch == first.epoch {
+			want = first.sequence
+		}
+		if e.sequence != want {
+			return 0, ErrOutOfOrderSequence
+		}
+	}
 	if p.known {
 		switch {
 		case e.epoch < p.epoch:
@@ -149,6 +159,12 @@ func (m *producerModel) open() (list []OpenTransaction) {
 func (m *producerModel) compare(s *producers) error {
 	for id := range int64(modelProducers) {
 		want, have := m.producer(id), s.all[id]
+		if first, ok := m.refused[id]; ok && !want.known {
+			if have == nil || have.epoch != noEpoch || have.first >= 0 || have.resume != first.sequence || have.resumeEpoch != first.epoch {
+				return fmt.Errorf("producer %d is %+v, its first batch was refused: %+v", id, have, first)
+			}
+			continue
+		}
 		if want.known != (have != nil) {
 			return fmt.Errorf("producer %d is known: %t, want %t", id, have != nil, want.known)
 		}
@@ -184,7 +200,7 @@ func (m *producerModel) compare(s *producers) error {
 // appends, refusals of appends, and what becomes stable.
 func TestProducersModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, m := newProducers(math.MaxInt64), &producerModel{}
+		s, m := newProducers(math.MaxInt64), &producerModel{refused: map[int64]producerEvent{}}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			id := rapid.Int64Range(0, modelProducers-1).Draw(t, "id")
 			p := m.producer(id)
@@ -237,7 +253,16 @@ func (m *producerModel) cutAt(t *rapid.T, s *producers) {
 	if n < len(m.events) {
 		end = m.events[n].at
 	}
+	gone := m.events[n:]
 	m.events = m.events[:n]
+	for _, e := range gone {
+		if _, ok := m.refused[e.id]; ok || m.producer(e.id).known || slices.IndexFunc(gone, func(o producerEvent) bool { return o.id == e.id && o.at < e.at }) >= 0 {
+			continue
+		}
+		if !e.control && e.sequence >= 0 {
+			m.refused[e.id] = e
+		}
+	}
 	if !s.cut(end) {
 		t.Fatalf("cut at %d, stable is %d", end, m.stable)
 	}
@@ -249,6 +274,8 @@ func (m *producerModel) sequence(t *rapid.T, p modelProducer, e *producerEvent) 
 	switch k := rapid.IntRange(0, 11).Draw(t, "sequence"); {
 	case k == 0:
 		return rapid.Int32Range(0, 4).Draw(t, "any")
+	case k > 8 && !p.known && m.refused[e.id].records > 0:
+		return m.refused[e.id].sequence
 	case k == 1:
 		return -1
 	case k == 2 && !p.known:

@@ -38,6 +38,11 @@ type producerState struct {
 	ends             uint32              // transactions that were ended here, since it was read back
 	coordinatorEpoch int32               // of the last end marker; -1: none
 	epoch            int16
+
+	// resume, if not -1, is the sequence that resumeEpoch goes on with: the first
+	// batch of a producer that was not known before, which the log has refused.
+	resume      int32
+	resumeEpoch int16
 }
 
 // producer is one in the table, and in the ring of all by use.
@@ -109,7 +114,7 @@ func (s *producers) restore(list []commitlog.Producer, now int64) {
 
 // make is a new producer in the table, the newest.
 func (s *producers) make(id int64) *producer {
-	p := &producer{id: id, producerState: producerState{epoch: noEpoch, first: -1, coordinatorEpoch: -1}}
+	p := &producer{id: id, producerState: producerState{epoch: noEpoch, first: -1, coordinatorEpoch: -1, resume: -1}}
 	s.all[id] = p
 	s.link(p)
 	return p
@@ -217,6 +222,9 @@ func (p *producer) check(a *appending) error {
 
 // next is the sequence that is expected. An epoch begins at 0.
 func (p *producer) next(epoch int16) int32 {
+	if p.resume >= 0 && epoch == p.resumeEpoch {
+		return p.resume
+	}
 	if epoch != p.epoch || p.batches[0].records == 0 {
 		return 0
 	}
@@ -264,6 +272,7 @@ func (p *producer) enter(epoch int16) {
 	if p.epoch != epoch {
 		p.epoch, p.batches = epoch, [recentBatches]sent{}
 	}
+	p.resume = -1
 }
 
 // begin notes how p was before a change at an offset. What is returned is
@@ -345,8 +354,13 @@ func (s *producers) undo(c *change) {
 	if c.ended {
 		s.ended = s.ended[:len(s.ended)-1]
 	}
+	refused, epoch, used := p.batches[0], p.epoch, p.used
 	p.producerState = c.before
-	if c.fresh {
+	if c.fresh && refused.records > 0 {
+		// It stays known, so that none of its batches that come behind this one
+		// is taken for its first.
+		p.resume, p.resumeEpoch, p.used = refused.first(), epoch, used
+	} else if c.fresh {
 		s.remove(p)
 	} else if reopened {
 		s.opened(p)

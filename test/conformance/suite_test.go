@@ -80,15 +80,6 @@ type mark func(*testCase)
 // specification says something else. The text says both.
 func deviates(how string) mark { return func(k *testCase) { k.deviation = how } }
 
-// deviationIf marks some cases of a table.
-func deviationIf(condition bool, how string) mark {
-	return func(k *testCase) {
-		if condition {
-			k.deviation = how
-		}
-	}
-}
-
 // sections are all sections, in the order of the specification.
 func sections() (all []*section) {
 	for _, part := range []struct {
