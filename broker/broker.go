@@ -29,6 +29,7 @@ type Broker struct {
 	store     *commitlog.Store
 	state     *destination.DeliveryState
 	work      *queue.Dispatcher
+	telling   func() // work.Hold
 	units     *queue.Committer
 	topics    *topic.Registry
 	deps      queue.Deps
@@ -151,6 +152,7 @@ func (b *Broker) openState() error {
 		b.o.Logger.Error("delivery state is damaged: some messages will be delivered again", "error", problem)
 	}
 	b.work = queue.NewDispatcher(b.o.Workers)
+	b.telling = b.work.Hold
 	b.units = queue.NewCommitter(b.state)
 	b.deps = queue.Deps{
 		State: b.state, Dispatcher: b.work,

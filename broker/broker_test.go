@@ -198,6 +198,7 @@ func (k *reader) Deliver(d queue.Delivery) {
 		k.bodies <- string(rec.Value)
 	}
 }
+func (*reader) Flush()                                {}
 func (k *reader) Drained(*queue.Consumer)             {}
 func (k *reader) Closed(_ *queue.Consumer, err error) { k.closed <- err }
 

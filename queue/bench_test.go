@@ -22,6 +22,7 @@ func (l *loop) Deliver(d Delivery) {
 		l.ready <- struct{}{}
 	}
 }
+func (*loop) Flush()                    {}
 func (l *loop) Drained(*Consumer)       {}
 func (l *loop) Closed(*Consumer, error) {}
 

@@ -26,6 +26,8 @@ type Sink interface {
 	// Closed says that the view closed the consumer, and why. What it held has
 	// gone back.
 	Closed(c *Consumer, err error)
+	// Flush comes after the Delivers of a turn, without the view's lock.
+	Flush()
 }
 
 // Delivery is records for one consumer. The offsets of its records are

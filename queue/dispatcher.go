@@ -18,6 +18,7 @@ type Dispatcher struct {
 	wake   *sync.Cond
 	line   []*View // from head on
 	head   int
+	holds  int // of those who will give a turn
 	closed bool
 }
 
@@ -59,8 +60,38 @@ func (d *Dispatcher) enqueue(v *View) {
 		d.line, d.head = d.line[:n], 0
 	}
 	d.line = append(d.line, v)
+	wake := d.holds == 0
 	d.mu.Unlock()
-	d.wake.Signal()
+	if wake {
+		d.wake.Signal()
+	}
+}
+
+// Hold keeps the workers asleep over views that come in line until Release,
+// which must follow soon.
+func (d *Dispatcher) Hold() {
+	d.mu.Lock()
+	d.holds++
+	d.mu.Unlock()
+}
+
+// Release ends a Hold. The caller gives the first view in line its turn, which
+// saves waking a worker for it, and the workers get the others.
+func (d *Dispatcher) Release() {
+	d.mu.Lock()
+	d.holds--
+	var v *View
+	if d.head < len(d.line) {
+		v = d.pop()
+	}
+	others := d.head < len(d.line)
+	d.mu.Unlock()
+	if others {
+		d.wake.Broadcast()
+	}
+	if v != nil {
+		v.turn()
+	}
 }
 
 func (d *Dispatcher) work() {
@@ -80,6 +111,11 @@ func (d *Dispatcher) next() *View {
 	if d.closed {
 		return nil
 	}
+	return d.pop()
+}
+
+// pop takes the first in line, of which there is one.
+func (d *Dispatcher) pop() *View {
 	v := d.line[d.head]
 	d.line[d.head] = nil
 	if d.head++; d.head == len(d.line) {
@@ -119,7 +155,11 @@ func (v *View) trigger() {
 // turn is a worker's. At most one is under way for each view.
 func (v *View) turn() {
 	v.state.Store(viewRunning)
-	if v.run() || !v.state.CompareAndSwap(viewRunning, viewIdle) {
+	more := v.run()
+	for _, c := range v.served {
+		c.sink.Flush()
+	}
+	if more || !v.state.CompareAndSwap(viewRunning, viewIdle) {
 		v.state.Store(viewQueued)
 		v.deps.Dispatcher.enqueue(v)
 	}

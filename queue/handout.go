@@ -1,5 +1,7 @@
 package queue
 
+import "slices"
+
 // plain is whose turn it is among the consumers without a selector.
 type plain struct {
 	at    int   // index in View.consumers of who is served
@@ -24,6 +26,7 @@ func (v *View) run() (more bool) {
 	if v.closed {
 		return false
 	}
+	v.served = v.served[:0]
 	now := v.now()
 	v.journalAt = now + journalDelay.Milliseconds()
 	v.readLeft = turnBytes
@@ -372,6 +375,9 @@ func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64
 	}
 	v.counters.delivered += records
 	p.owe(v.journalAt)
+	if !slices.Contains(v.served, c) {
+		v.served = append(v.served, c)
+	}
 	c.sink.Deliver(Delivery{
 		Consumer: c, Partition: p.id.Partition, FirstAcquisition: first,
 		Offset: offset, Records: int(records), Batch: batch, Counts: counts,

@@ -210,6 +210,7 @@ type recorder struct {
 	got     []got
 	batches int
 	drained int
+	flushed int
 	closed  error
 }
 
@@ -245,6 +246,12 @@ func (s *recorder) Deliver(d Delivery) {
 	if i != d.Records {
 		s.t.Errorf("delivery of %d records has %d", d.Records, i)
 	}
+}
+
+func (s *recorder) Flush() {
+	s.mu.Lock()
+	s.flushed++
+	s.mu.Unlock()
 }
 
 func (s *recorder) Drained(*Consumer) {

@@ -280,6 +280,7 @@ type drainNext struct {
 	next []*Consumer
 }
 
+func (*drainNext) Flush() {}
 func (s *drainNext) Drained(c *Consumer) {
 	for _, n := range s.next {
 		n.Ask(1, 1<<20, false)

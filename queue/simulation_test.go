@@ -152,6 +152,7 @@ func (p *player) Deliver(d Delivery) {
 	}
 }
 
+func (*player) Flush()                    {}
 func (p *player) Drained(*Consumer)       {}
 func (p *player) Closed(*Consumer, error) {}
 

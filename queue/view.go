@@ -70,6 +70,8 @@ type View struct {
 
 	finished finished // moves that the committer has ended
 
+	served []*Consumer // in this turn, whose giver has it to itself
+
 	mu        sync.Mutex // guards what follows
 	d         *destination.Destination
 	settings  *destination.Settings // of d

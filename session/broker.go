@@ -75,6 +75,12 @@ type Broker interface {
 	// called. MaxUnitBytes bounds what one may send.
 	Commit(u *queue.Unit) error
 	MaxUnitBytes() int
+	// Hold says that the caller is about to send and to settle, and Release that
+	// it has: soon, in the same goroutine, and without a wait between the two.
+	// Release commits what came by itself, if that is little and the broker has
+	// nothing else to do; then it calls answer, and delivers.
+	Hold()
+	Release(answer func())
 	// Authorize is the one place that says who may do what: nil, or
 	// ErrUnauthorized. Every operation of every protocol asks it.
 	Authorize(principal string, op Operation, resource string) error

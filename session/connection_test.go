@@ -527,6 +527,7 @@ type noted struct {
 	drained, closed chan struct{}
 }
 
+func (*noted) Flush()                          {}
 func (n *noted) Drained(*queue.Consumer)       { close(n.drained) }
 func (n *noted) Closed(*queue.Consumer, error) { close(n.closed) }
 

@@ -119,6 +119,7 @@ func (t *trackingSink) Deliver(d queue.Delivery) {
 }
 
 func (t *trackingSink) Drained(c *queue.Consumer)           { t.next.Drained(c) }
+func (t *trackingSink) Flush()                              { t.next.Flush() }
 func (t *trackingSink) Closed(c *queue.Consumer, err error) { t.next.Closed(c, err) }
 
 // joint tells one waiter when n parts are done, with the first error.

@@ -110,6 +110,7 @@ func (s *sink) Deliver(d queue.Delivery) {
 	}
 }
 
+func (*sink) Flush()                    {}
 func (s *sink) Drained(*queue.Consumer) {}
 
 func (s *sink) Closed(_ *queue.Consumer, err error) {

@@ -195,6 +195,7 @@ func (r *reader) Deliver(d queue.Delivery) {
 		}
 	}
 }
+func (*reader) Flush()                                {}
 func (r *reader) Drained(*queue.Consumer)             {}
 func (r *reader) Closed(_ *queue.Consumer, err error) { r.closed <- err }
 

@@ -33,10 +33,16 @@ func TestConcurrent(t *testing.T) {
 			for n := range each {
 				v := fmt.Sprintf("%d %d %s", i, n, strings.Repeat("c", n%700))
 				var err error
+				if n%3 == 0 {
+					s.Hold()
+				}
 				if n%5 == 0 && i < 2 { // two logs at once, each by its own appender
 					err = s.Commit([]Write{{Log: l, Batches: batchOf(v, 1, 1)}, {Log: list[2], Batches: batchOf("also", 1, 1)}}, nil)
 				} else {
 					_, err = l.Append(batchOf(v, 1, 1), order.next())
+				}
+				if n%3 == 0 {
+					s.Release(nil)
 				}
 				if err != nil {
 					t.Error(err)

@@ -147,7 +147,12 @@ func (w *workload) now(change func(model), call func() error) error {
 func (w *workload) step() error {
 	i := w.rnd.IntN(workloadDirs)
 	l := w.log(i)
-	switch n := w.rnd.IntN(100); {
+	n := w.rnd.IntN(100)
+	if n < 75 && w.rnd.IntN(2) == 0 { // the appends of half the steps are committed by this goroutine
+		w.store.Hold()
+		defer w.store.Release(nil)
+	}
+	switch {
 	case n < 55:
 		v, count := w.value()
 		c := make(waitFor, 1)
@@ -156,6 +161,7 @@ func (w *workload) step() error {
 		}
 		w.next().log(l).append(v, int64(count))
 		w.wait(c)
+		return nil
 	case n < 75:
 		return w.commit()
 	case n < 79:
@@ -180,10 +186,6 @@ func (w *workload) step() error {
 	default:
 		return w.settle()
 	}
-	if len(w.waits) > 10 {
-		return w.settle()
-	}
-	return nil
 }
 
 func (w *workload) commit() error {
@@ -281,6 +283,9 @@ func (w *workload) check(s *Store) (model, error) {
 func (w *workload) run(steps int) {
 	for range steps {
 		if err := w.step(); err != nil {
+			return
+		}
+		if len(w.waits) > 10 && w.settle() != nil {
 			return
 		}
 	}

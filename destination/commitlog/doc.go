@@ -15,6 +15,9 @@
 //	segments  one write for each log, while the journal syncs; never synced here
 //	publish   Stable moves, OnStable and then the Waiters are called, in order
 //
+// A lane's group is committed by one goroutine at a time: the committer, or an appender between whose Hold and Release a
+// little was appended while the committer slept. A broker with little to do so wakes nobody for a message.
+//
 // Logs in memory have a lane of their own, without the journal, so that their receipts wait for no sync.
 //
 // # Why two writes

@@ -16,6 +16,8 @@ type lane struct {
 	room    sync.Cond  // appenders wait for pending to shrink
 	filling *group
 	spare   *group
+	holds   int           // of those who will commit what they append
+	busy    bool          // a group is being committed
 	err     error         // why nothing is taken any more
 	closing bool          // the committer ends when nothing is left
 	ended   bool          // and has
@@ -50,21 +52,19 @@ func (ln *lane) take() *group {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	for {
-		for len(ln.asks) > 0 {
+		for !ln.busy && len(ln.asks) > 0 {
 			ask := ln.asks[0]
 			ln.asks = ln.asks[1:]
+			ln.busy = true
 			ln.mu.Unlock()
 			ask()
 			ln.mu.Lock()
+			ln.busy = false
 		}
-		if len(ln.filling.ops) > 0 {
-			g := ln.filling
-			ln.filling, ln.spare = ln.spare, nil
-			ln.full.Store(false)
-			ln.room.Broadcast()
-			return g
+		if !ln.busy && len(ln.filling.ops) > 0 {
+			return ln.begin()
 		}
-		if ln.closing {
+		if !ln.busy && ln.closing {
 			ln.ended = true
 			return nil
 		}
@@ -72,12 +72,48 @@ func (ln *lane) take() *group {
 	}
 }
 
-// recycle gives a group back after its last run.
+// begin takes the group. Until it is recycled, the lane is its taker's. It is called with mu held, and not busy.
+func (ln *lane) begin() *group {
+	g := ln.filling
+	ln.filling, ln.spare = ln.spare, nil
+	ln.busy = true
+	ln.full.Store(false)
+	ln.room.Broadcast()
+	return g
+}
+
+// recycle gives a group back after its last run, and the lane to whoever is next.
 func (ln *lane) recycle(g *group) {
 	g.reset()
 	ln.mu.Lock()
-	ln.spare = g
+	ln.spare, ln.busy = g, false
+	if len(ln.filling.ops) > 0 || len(ln.asks) > 0 || ln.closing {
+		ln.work.Signal()
+	}
 	ln.mu.Unlock()
+}
+
+// hold keeps the committer asleep over what is appended until release.
+func (ln *lane) hold() {
+	ln.mu.Lock()
+	ln.holds++
+	ln.mu.Unlock()
+}
+
+// release ends a hold. It returns a group that the caller is to commit, or nil where there is none, or the committer is
+// better at it.
+func (ln *lane) release() *group {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.holds--
+	switch {
+	case ln.busy || len(ln.filling.ops) == 0:
+		return nil
+	case len(ln.filling.buf) <= inlineBytes && len(ln.asks) == 0 && !ln.closing:
+		return ln.begin()
+	}
+	ln.work.Signal()
+	return nil
 }
 
 // ask has the committer run a function between two runs; false if it may have ended.
@@ -136,12 +172,15 @@ func (ln *lane) close(err error) {
 	<-ln.done
 }
 
-// inserted wakes the committer after operations were put into filling. It is called with mu held.
+// inserted wakes the committer after operations were put into filling, or leaves them to who holds the lane. It is called
+// with mu held.
 func (ln *lane) inserted() {
 	if len(ln.filling.buf) >= ln.maxBytes {
 		ln.full.Store(true)
 	}
-	ln.work.Signal()
+	if ln.holds == 0 || len(ln.filling.buf) > inlineBytes {
+		ln.work.Signal()
+	}
 }
 
 func (ln *lane) pending() int {

@@ -24,6 +24,8 @@ type Store struct {
 	reserve *reserve
 	disk    *lane
 	memory  *lane
+	// committers are those of the two lanes.
+	committers [2]*committer
 
 	mu     sync.Mutex // guards the following
 	logs   map[LogID]*Log
@@ -113,6 +115,7 @@ func (s *Store) start() {
 	s.started = true
 	d := &committer{store: s, lane: s.disk, journal: s.journal, syncs: make(chan *journalFile), synced: make(chan error)}
 	m := &committer{store: s, lane: s.memory}
+	s.committers = [2]*committer{d, m}
 	go d.run()
 	go m.run()
 	s.running.Go(d.syncer)

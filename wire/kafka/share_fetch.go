@@ -53,8 +53,10 @@ func (t *shareTopic) Deliver(d queue.Delivery) {
 	})
 	t.records += d.Records
 	t.mu.Unlock()
-	t.session.notify()
 }
+
+// Flush implements queue.Sink.
+func (t *shareTopic) Flush() { t.session.notify() }
 
 // endBatch has a batch that was cut say that it ends before offset. Clients go
 // on behind the end that a batch says, and would miss the rest of it.

@@ -687,6 +687,7 @@ func (j *jms) Deliver(d queue.Delivery) {
 	}
 	j.spans = append(j.spans, queue.Span{Partition: d.Partition, Offset: d.Offset, Acquisition: d.FirstAcquisition, Count: int32(d.Records)})
 }
+func (*jms) Flush()                          {}
 func (j *jms) Drained(*queue.Consumer)       { j.drained <- struct{}{} }
 func (j *jms) Closed(*queue.Consumer, error) {}
 

@@ -42,6 +42,7 @@ type connection struct {
 	in      frames
 	sends   sendGather
 	settles settleGather
+	flushed func() // out.flushReader
 
 	ordered, administration, throttle lane
 
@@ -74,7 +75,8 @@ func newConnection(s *Server, conn net.Conn) *connection {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.frames = native.NewReader(source{c}, native.MaxHelloFrame)
-	c.out = newOutput(s.options.MaxOutgoing, c.choke)
+	c.out = newOutput(s.options.MaxOutgoing, c.choke, conn, c.now)
+	c.flushed = c.out.flushReader
 	c.ordered.init(c, s.options.MaxRequests)
 	c.administration.init(c, s.options.MaxRequests)
 	c.throttle.init(c, 0)
@@ -102,18 +104,25 @@ func (s source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// endPass appends what was gathered and lets the writer write the answers.
+// endPass appends what was gathered and has the answers written.
 func (c *connection) endPass() {
+	if c.sends.group == nil && c.settles.consumer == nil {
+		c.out.flushDirect()
+		return
+	}
+	b := c.server.broker
+	b.Hold()
 	c.sends.flush(c)
 	c.settles.flush(c)
-	c.out.flush()
+	c.out.reader.Store(true)
+	b.Release(c.flushed)
 }
 
 // run serves the connection until it ends.
 func (c *connection) run(t *wire.Ticket) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		if err := c.out.run(c.conn, c.now); err != nil {
+		if err := c.out.run(c.conn); err != nil {
 			c.kill(err)
 		}
 	})

@@ -27,6 +27,9 @@ type consumer struct {
 // Deliver implements queue.Sink. It is called under the view's lock.
 func (k *consumer) Deliver(d queue.Delivery) { k.c.out.deliverBatch(k.number, d) }
 
+// Flush implements queue.Sink.
+func (k *consumer) Flush() { k.c.out.flushDirect() }
+
 // Drained implements queue.Sink.
 func (k *consumer) Drained(*queue.Consumer) {
 	k.c.out.append(&native.Drained{Consumer: k.number}, nil)

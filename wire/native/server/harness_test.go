@@ -91,6 +91,16 @@ func newSmallOn(t testing.TB, fs commitlog.FS) *small {
 	return b
 }
 
+func (b *small) Hold() { b.store.Hold() }
+
+func (b *small) Release(answer func()) {
+	runs := b.store.Release(b.work.Hold)
+	answer()
+	for range runs {
+		b.work.Release()
+	}
+}
+
 func (b *small) changed(format string, args ...any) {
 	b.changes = append(b.changes, fmt.Sprintf(format, args...))
 }

@@ -1,14 +1,20 @@
 package server
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/polylog-mq/polylog/queue"
 	"github.com/polylog-mq/polylog/wire/native"
 )
+
+// directBytes is up to how much is written without waking the writer, by
+// whoever has something for the peer.
+const directBytes = 16 << 10
 
 // keepOutgoing is the largest buffer that is kept for the next frames; a
 // larger one was for a rare burst.
@@ -21,6 +27,11 @@ type output struct {
 	// choke is called without mu when the peer has fallen behind the limit, or
 	// has caught up, which full tells; it must not block.
 	choke func()
+	now   func() time.Duration
+
+	// reader says that the connection's reader is about to flush, so that
+	// confirmations need not.
+	reader atomic.Bool
 
 	// writing is when the write that is under way began, in ns on the
 	// connection's clock, or 0; wrote is when the last one ended.
@@ -32,6 +43,7 @@ type output struct {
 	encoder *native.Encoder
 	pending []byte // frames that wait for the writer
 	asleep  bool   // the writer waits for wake
+	stead   bool   // somebody writes in its stead
 	choked  bool   // pending went over limit
 	closed  bool   // nothing more is appended
 
@@ -41,11 +53,24 @@ type output struct {
 	ok      native.OK
 	deliver native.Deliver
 	counts  []byte
+
+	// Of who writes in the writer's stead.
+	socket  syscall.RawConn // nil: it cannot be done
+	write   func(fd uintptr) bool
+	direct  []byte // is written
+	written int    // of it
 }
 
-func newOutput(limit int, choke func()) *output {
-	o := &output{limit: limit, choke: choke, encoder: native.NewEncoder()}
+func newOutput(limit int, choke func(), conn net.Conn, now func() time.Duration) *output {
+	o := &output{limit: limit, choke: choke, now: now, encoder: native.NewEncoder()}
 	o.drained.L, o.wake.L = &o.mu, &o.mu
+	if c, ok := conn.(syscall.Conn); ok && canTryWrite {
+		o.socket, _ = c.SyscallConn()
+	}
+	o.write = func(fd uintptr) bool {
+		o.written = tryWrite(fd, o.direct)
+		return true // without waiting for room: what is left is the writer's
+	}
 	return o
 }
 
@@ -71,14 +96,53 @@ func (o *output) flush() {
 }
 
 func (o *output) flushLocked() {
-	if o.asleep && len(o.pending) > 0 {
+	if o.asleep && !o.stead && len(o.pending) > 0 {
 		o.asleep = false
 		o.wake.Signal()
 	}
 }
 
-// deliverBatch appends a Deliver and wakes the writer. It is called under a
-// view's lock.
+// flushConfirms is flushLocked after confirmations.
+func (o *output) flushConfirms() {
+	if !o.reader.Load() {
+		o.flushLocked()
+	}
+}
+
+// flushReader is the flush of the reader, after it has set reader.
+func (o *output) flushReader() {
+	o.reader.Store(false)
+	o.flushDirect()
+}
+
+// flushDirect writes what is pending itself, if that is little and the socket
+// takes it at once; else it is flush.
+func (o *output) flushDirect() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := len(o.pending)
+	if !o.asleep || o.stead || n == 0 || n > min(directBytes, o.limit) || o.socket == nil {
+		o.flushLocked()
+		return
+	}
+	o.stead = true
+	o.direct, o.pending = o.pending, o.direct[:0]
+	o.mu.Unlock()
+	o.written = 0
+	_ = o.socket.Write(o.write) // with an error nothing is written, and the writer meets it
+	o.wrote.Store(int64(o.now()))
+	o.mu.Lock()
+	if rest := o.direct[o.written:]; len(rest) > 0 {
+		o.pending = append(bytes.Clone(rest), o.pending...)
+	}
+	if o.stead = false; len(o.pending) > 0 || o.closed {
+		o.asleep = false
+		o.wake.Signal()
+	}
+}
+
+// deliverBatch appends a Deliver, and wakes the writer only for much. It is
+// called under a view's lock.
 func (o *output) deliverBatch(consumer uint64, d queue.Delivery) {
 	if o.appendDelivery(consumer, d) {
 		o.choke()
@@ -100,7 +164,9 @@ func (o *output) appendDelivery(consumer uint64, d queue.Delivery) bool {
 		Consumer: consumer, Partition: uint64(d.Partition), FirstAcquisition: d.FirstAcquisition, Counts: o.counts,
 	}
 	o.pending = o.encoder.Append(o.pending, &o.deliver, d.Batch)
-	o.flushLocked()
+	if len(o.pending) > directBytes {
+		o.flushLocked()
+	}
 	before := o.choked
 	o.choked = o.choked || len(o.pending) > o.limit
 	return o.choked && !before
@@ -137,7 +203,7 @@ func (o *output) close() {
 
 // run is the writer goroutine. It returns when the output is closed and all is
 // written, or a write failed.
-func (o *output) run(conn net.Conn, now func() time.Duration) error {
+func (o *output) run(conn net.Conn) error {
 	var spare []byte
 	for {
 		out, caughtUp := o.take(spare)
@@ -147,9 +213,9 @@ func (o *output) run(conn net.Conn, now func() time.Duration) error {
 		if out == nil {
 			return nil
 		}
-		o.writing.Store(int64(now()))
+		o.writing.Store(int64(o.now()))
 		_, err := conn.Write(out)
-		o.wrote.Store(int64(now()))
+		o.wrote.Store(int64(o.now()))
 		o.writing.Store(0)
 		if err != nil {
 			return err
@@ -167,7 +233,7 @@ func (o *output) run(conn net.Conn, now func() time.Duration) error {
 func (o *output) take(empty []byte) (out []byte, caughtUp bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.pending) == 0 && !o.closed {
+	for len(o.pending) == 0 && !o.closed || o.stead {
 		o.asleep = true
 		o.wake.Wait()
 	}
@@ -185,5 +251,5 @@ func (o *output) take(empty []byte) (out []byte, caughtUp bool) {
 func (o *output) idle() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.pending) == 0 && o.asleep
+	return len(o.pending) == 0 && o.asleep && !o.stead
 }

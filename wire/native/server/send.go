@@ -209,7 +209,7 @@ func (g *sendGroup) confirm() {
 			o.confirm = native.Confirm{Request: s.request, Base: g.base + s.first}
 			o.pending = o.encoder.Append(o.pending, &o.confirm, nil)
 		}
-		o.flushLocked()
+		o.flushConfirms()
 	}
 	o.mu.Unlock()
 	g.free()

@@ -124,7 +124,7 @@ func (w *settleWaiter) Committed(err error) {
 		if !o.closed {
 			o.ok = native.OK{Request: request}
 			o.pending = o.encoder.Append(o.pending, &o.ok, nil)
-			o.flushLocked()
+			o.flushConfirms()
 		}
 		o.mu.Unlock()
 	}
