@@ -78,9 +78,11 @@ type Broker interface {
 	// Hold says that the caller is about to send and to settle, and Release that
 	// it has: soon, in the same goroutine, and without a wait between the two.
 	// Release commits what came by itself, if that is little and the broker has
-	// nothing else to do; then it calls answer, and delivers.
+	// nothing else to do; then it calls answer, and delivers. What mayWait,
+	// because nobody waits for its answer, may be committed a millisecond later,
+	// with what comes meanwhile.
 	Hold()
-	Release(answer func())
+	Release(mayWait bool, answer func())
 	// Authorize is the one place that says who may do what: nil, or
 	// ErrUnauthorized. Every operation of every protocol asks it.
 	Authorize(principal string, op Operation, resource string) error

@@ -54,10 +54,11 @@ func (s *Store) Hold() {
 
 // Release ends a Hold. What was appended is committed by the caller, here and now, where it is little and nothing else is
 // under way: that saves the wake-ups of two goroutines, which is most of what a single append costs beside its sync. Else
-// Release leaves it to the committers. telling is called before the waiters are, once for each of the runs that it returns.
-func (s *Store) Release(telling func()) (runs int) {
+// Release leaves it to the committers. What mayWait, because nobody waits for it, shares the sync of what comes within a
+// millisecond. telling is called before the waiters are, once for each of the runs that Release returns.
+func (s *Store) Release(mayWait bool, telling func()) (runs int) {
 	for _, c := range s.committers {
-		g := c.lane.release()
+		g := c.lane.release(mayWait)
 		if g == nil {
 			continue
 		}

@@ -42,7 +42,7 @@ func TestConcurrent(t *testing.T) {
 					_, err = l.Append(batchOf(v, 1, 1), order.next())
 				}
 				if n%3 == 0 {
-					s.Release(nil)
+					s.Release(n%2 == 0, nil)
 				}
 				if err != nil {
 					t.Error(err)

@@ -150,7 +150,7 @@ func (w *workload) step() error {
 	n := w.rnd.IntN(100)
 	if n < 75 && w.rnd.IntN(2) == 0 { // the appends of half the steps are committed by this goroutine
 		w.store.Hold()
-		defer w.store.Release(nil)
+		defer w.store.Release(w.rnd.IntN(3) == 0, nil)
 	}
 	switch {
 	case n < 55:

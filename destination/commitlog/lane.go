@@ -3,6 +3,7 @@ package commitlog
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // lane carries operations from the appenders to one committer, in order. There are two: through the journal for logs on
@@ -16,8 +17,11 @@ type lane struct {
 	room    sync.Cond  // appenders wait for pending to shrink
 	filling *group
 	spare   *group
-	holds   int           // of those who will commit what they append
-	busy    bool          // a group is being committed
+	holds   int  // of those who will commit what they append
+	busy    bool // a group is being committed, or a function runs that asked
+	urgent  bool // something in filling must not wait for more
+	delayed bool // later is armed
+	later   *time.Timer
 	err     error         // why nothing is taken any more
 	closing bool          // the committer ends when nothing is left
 	ended   bool          // and has
@@ -31,6 +35,8 @@ func newLane(o Options) *lane {
 	ln := &lane{maxBytes: o.MaxPendingBytes, filling: &group{target: target}, spare: &group{target: target}, done: make(chan struct{}), asked: make(chan struct{}, 1)}
 	ln.work.L = &ln.mu
 	ln.room.L = &ln.mu
+	ln.later = time.AfterFunc(time.Hour, ln.due)
+	ln.later.Stop()
 	return ln
 }
 
@@ -61,7 +67,7 @@ func (ln *lane) take() *group {
 			ln.mu.Lock()
 			ln.busy = false
 		}
-		if !ln.busy && len(ln.filling.ops) > 0 {
+		if !ln.busy && len(ln.filling.ops) > 0 && (ln.urgent || ln.closing) {
 			return ln.begin()
 		}
 		if !ln.busy && ln.closing {
@@ -76,7 +82,11 @@ func (ln *lane) take() *group {
 func (ln *lane) begin() *group {
 	g := ln.filling
 	ln.filling, ln.spare = ln.spare, nil
-	ln.busy = true
+	ln.busy, ln.urgent = true, false
+	if ln.delayed {
+		ln.delayed = false
+		ln.later.Stop()
+	}
 	ln.full.Store(false)
 	ln.room.Broadcast()
 	return g
@@ -87,7 +97,7 @@ func (ln *lane) recycle(g *group) {
 	g.reset()
 	ln.mu.Lock()
 	ln.spare, ln.busy = g, false
-	if len(ln.filling.ops) > 0 || len(ln.asks) > 0 || ln.closing {
+	if ln.urgent || len(ln.asks) > 0 || ln.closing {
 		ln.work.Signal()
 	}
 	ln.mu.Unlock()
@@ -100,20 +110,44 @@ func (ln *lane) hold() {
 	ln.mu.Unlock()
 }
 
-// release ends a hold. It returns a group that the caller is to commit, or nil where there is none, or the committer is
-// better at it.
-func (ln *lane) release() *group {
+// release ends a hold. It returns a group that the caller is to commit, or nil where there is none, or it may wait, or the
+// committer is better at it.
+func (ln *lane) release(mayWait bool) *group {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	ln.holds--
+	if len(ln.filling.ops) == 0 {
+		return nil
+	}
+	if mayWait && !ln.urgent {
+		if !ln.delayed {
+			ln.delayed = true
+			ln.later.Reset(maxDelay)
+		}
+		return nil
+	}
+	ln.urgent = true
 	switch {
-	case ln.busy || len(ln.filling.ops) == 0:
+	case ln.busy:
 		return nil
 	case len(ln.filling.buf) <= inlineBytes && len(ln.asks) == 0 && !ln.closing:
 		return ln.begin()
 	}
 	ln.work.Signal()
 	return nil
+}
+
+// maxDelay is how long what may wait waits for something that may not.
+const maxDelay = time.Millisecond
+
+// due ends the wait.
+func (ln *lane) due() {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.delayed = false
+	if len(ln.filling.ops) > 0 {
+		ln.hurry()
+	}
 }
 
 // ask has the committer run a function between two runs; false if it may have ended.
@@ -179,8 +213,14 @@ func (ln *lane) inserted() {
 		ln.full.Store(true)
 	}
 	if ln.holds == 0 || len(ln.filling.buf) > inlineBytes {
-		ln.work.Signal()
+		ln.hurry()
 	}
+}
+
+// hurry wakes the committer. It is called with mu held.
+func (ln *lane) hurry() {
+	ln.urgent = true
+	ln.work.Signal()
 }
 
 func (ln *lane) pending() int {

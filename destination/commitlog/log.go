@@ -232,7 +232,7 @@ func (l *Log) insert(kind opKind, offset int64, w Waiter, prepare func() error) 
 	g.entry(operationHeader, kind == opTruncate)
 	g.add(l, kind, offset, nil).waiter = w
 	l.lane.inserted()
-	l.lane.work.Signal() // its caller may have locks, and waits
+	l.lane.hurry() // its caller may have locks, and waits
 	return nil
 }
 

@@ -175,6 +175,7 @@ func (f *Settle) encode(e *encoder) {
 	e.uint(uint64(f.Kind))
 	e.int(f.DelayMS)
 	e.bool(f.Uncounted)
+	e.bool(f.Awaited)
 	e.text(f.Reason)
 	e.spans(f.Spans)
 }
@@ -185,6 +186,7 @@ func (f *Settle) decode(d *decoder) {
 	f.Kind = OutcomeKind(d.small())
 	f.DelayMS = d.int()
 	f.Uncounted = d.bool()
+	f.Awaited = d.bool()
 	f.Reason = d.text()
 	f.Spans = d.spans(f.Spans)
 }

@@ -258,6 +258,7 @@ type Settle struct {
 	Kind              OutcomeKind
 	DelayMS           int64 // for OutcomeRelease; negative: by the destination's redelivery policy
 	Uncounted         bool  // OutcomeRelease of what the application never saw: the delivery does not count
+	Awaited           bool  // the application waits for the answer; else it may come a millisecond later, with what comes meanwhile
 	Reason            string
 	Spans             []Span
 }

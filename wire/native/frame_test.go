@@ -24,7 +24,7 @@ var every = []native.Frame{
 	&native.Send{Request: 1, Session: 2, Handle: 3, Partition: 4, Unsynced: true},
 	&native.Subscribe{Request: 1, Session: 2, Consumer: 3, Destination: "orders", DestinationKind: native.KindTopic, Kind: native.SubscribeSharedDurable, Name: "audit", Selector: "a = 1", NoLocal: true, Exclusive: true, Start: native.StartTime, StartAt: -5, Credit: 100},
 	&native.Credit{Consumer: 1, Messages: 2, Drain: true},
-	&native.Settle{Request: 1, Consumer: 2, Kind: native.OutcomeReject, DelayMS: -1, Uncounted: true, Reason: "bad", Spans: []native.Span{{Partition: 1, Offset: 1 << 40, Acquisition: 3, Count: 4}, {Offset: 9, Acquisition: 8, Count: 1}}},
+	&native.Settle{Request: 1, Consumer: 2, Kind: native.OutcomeReject, DelayMS: -1, Uncounted: true, Awaited: true, Reason: "bad", Spans: []native.Span{{Partition: 1, Offset: 1 << 40, Acquisition: 3, Count: 4}, {Offset: 9, Acquisition: 8, Count: 1}}},
 	&native.CloseConsumer{Request: 1, Consumer: 2},
 	&native.Unsubscribe{Request: 1, Name: "audit", Shared: true},
 	&native.Browse{Request: 1, Destination: "orders", Selector: "b = 2", After: []byte{1}, Max: 10},

@@ -43,6 +43,8 @@ type connection struct {
 	sends   sendGather
 	settles settleGather
 	flushed func() // out.flushReader
+	holding bool   // the broker is held
+	awaited bool   // somebody waits for something that came since
 
 	ordered, administration, throttle lane
 
@@ -106,16 +108,25 @@ func (s source) Read(p []byte) (int, error) {
 
 // endPass appends what was gathered and has the answers written.
 func (c *connection) endPass() {
-	if c.sends.group == nil && c.settles.consumer == nil {
+	c.sends.flush(c)
+	c.settles.flush(c)
+	if !c.holding {
 		c.out.flushDirect()
 		return
 	}
-	b := c.server.broker
-	b.Hold()
-	c.sends.flush(c)
-	c.settles.flush(c)
 	c.out.reader.Store(true)
-	b.Release(c.flushed)
+	mayWait := !c.awaited
+	c.holding, c.awaited = false, false
+	c.server.broker.Release(mayWait, c.flushed)
+}
+
+// hold keeps what is sent and settled from now on for the end of the pass.
+func (c *connection) hold(awaited bool) {
+	c.awaited = c.awaited || awaited
+	if !c.holding {
+		c.holding = true
+		c.server.broker.Hold()
+	}
 }
 
 // run serves the connection until it ends.
@@ -157,6 +168,7 @@ const (
 
 // serve handles frames until the peer leaves or breaks the protocol.
 func (c *connection) serve() error {
+	defer c.endPass() // what came before the end counts
 	for {
 		typ, body, err := c.frames.Next()
 		if err != nil {

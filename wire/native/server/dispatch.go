@@ -49,8 +49,7 @@ func (c *connection) decode(body []byte, f native.Frame, do func()) error {
 func (c *connection) handleRequest(typ native.Type, body []byte) error {
 	// What was sent and settled before a request is done before it: what is
 	// opened or closed comes after.
-	c.sends.flush(c)
-	c.settles.flush(c)
+	c.endPass()
 	switch typ {
 	case native.TypeOpenSession:
 		f := &native.OpenSession{}

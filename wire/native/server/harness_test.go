@@ -93,8 +93,8 @@ func newSmallOn(t testing.TB, fs commitlog.FS) *small {
 
 func (b *small) Hold() { b.store.Hold() }
 
-func (b *small) Release(answer func()) {
-	runs := b.store.Release(b.work.Hold)
+func (b *small) Release(mayWait bool, answer func()) {
+	runs := b.store.Release(mayWait, b.work.Hold)
 	answer()
 	for range runs {
 		b.work.Release()

@@ -95,6 +95,7 @@ func (g *sendGather) add(c *connection, p *destination.Partition, request uint64
 	if g.group != nil && (g.partition != p || len(g.batches)+len(payload) > gatherBytes || len(g.group.sends) == gatherSends) {
 		g.flush(c)
 	}
+	c.hold(true)
 	if g.group == nil {
 		g.partition, g.group = p, newSendGroup(c)
 	}

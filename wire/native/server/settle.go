@@ -67,6 +67,7 @@ func (g *settleGather) add(c *connection, k *consumer, f *native.Settle, o queue
 		len(g.spans)+len(f.Spans) > native.MaxSpans) {
 		g.flush(c)
 	}
+	c.hold(f.Awaited)
 	g.consumer, g.outcome, g.request = k, o, f.Request
 	for _, s := range f.Spans {
 		g.spans = append(g.spans, queue.Span{
