@@ -6,7 +6,7 @@ ROUNDS    ?= 105
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak fuzz mutants clean
+.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak soak-kafka fuzz mutants clean
 
 build: $(BIN) ## the program
 
@@ -32,6 +32,7 @@ test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tes
 	$(MAKE) build lint fast demo registration
 	$(MAKE) xa ROUNDS=21
 	./test/faults quick
+	$(GO) run ./test/soak -polylog $(BIN) -time 60s
 	./test/fuzz 60s FuzzRequests
 	./interop/java/build
 	./interop/run quick -polylog $(CURDIR)/$(BIN)
@@ -78,7 +79,11 @@ interop: build ## Kafka clients that others wrote, at length (Debian, root: inst
 	./interop/run full -polylog $(CURDIR)/$(BIN)
 	./interop/java/run full
 
-soak: build ## 100 kills under Kafka's transactions, three storms of rebalancing; goes on where it was
+soak: build ## half an hour of everything at once, with kills of broker and clients; goes on where it was
+	mkdir -p test/soak/results
+	$(GO) run ./test/soak -polylog $(BIN) -dir test/soak/results
+
+soak-kafka: build ## 100 kills under Kafka's transactions, three storms of rebalancing; goes on where it was
 	mkdir -p interop/results
 	cd interop && $(GO) run ./soak transactions -polylog ../$(BIN) -dir results/soak-transactions
 	cd interop && $(GO) run ./soak rebalance -polylog ../$(BIN) -dir results/soak-rebalance

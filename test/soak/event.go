@@ -25,7 +25,7 @@ const (
 	burying                    // is about to acknowledge it there
 	buried                     // done
 	attempt                    // is about to send, in a unit of work, for a message that it took
-	attemptOf                  // which message that is; follows attempt
+	attemptOf                  // which message that is; follows attempt, of producer aux
 	committing                 // is about to commit a unit: its attempts from sequence on, aux of them
 	committed                  // done
 	rolledBack                 // the unit was undone

@@ -61,11 +61,11 @@ type ledger struct {
 	Faults   faults
 	Examples []string
 
-	pending event // the attempt whose attemptOf follows
+	pending map[uint32]uint32 // by producer, the attempt whose attemptOf follows
 }
 
 func newLedger() *ledger {
-	l := &ledger{Attempts: map[uint32][]attemptState{}, Highest: map[place]uint32{}}
+	l := &ledger{Attempts: map[uint32][]attemptState{}, Highest: map[place]uint32{}, pending: map[uint32]uint32{}}
 	for v := range l.Messages {
 		l.Messages[v] = map[uint32][]uint8{}
 	}
@@ -107,10 +107,10 @@ func (e event) String() string {
 func (l *ledger) note(e event) {
 	switch e.Kind {
 	case attempt:
-		l.pending = e
+		l.pending[e.Producer] = e.Sequence
 		return
 	case attemptOf:
-		*l.attempt(l.pending.Producer, l.pending.Sequence) = attemptState{View: e.View, Producer: e.Producer, Sequence: e.Sequence}
+		*l.attempt(e.Aux, l.pending[e.Aux]) = attemptState{View: e.View, Producer: e.Producer, Sequence: e.Sequence}
 		return
 	case committing, committed, rolledBack:
 		l.ended(e)

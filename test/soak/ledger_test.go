@@ -22,7 +22,7 @@ func story() []event {
 		next.event(arrived, 3), next.event(acking, 3), next.event(acked, 3),
 		dead.event(sending, 0), dead.event(sent, 0), dead.event(arrived, 3), dead.event(died, 3), dead.event(burying, 3), dead.event(buried, 3),
 		short.event(sending, 0), short.event(sent, 0),
-		in.event(sending, 0), in.event(sent, 0), in.event(arrived, 2), a.event(attempt, 0), in.event(attemptOf, 0), unit(committing), unit(committed),
+		in.event(sending, 0), in.event(sent, 0), in.event(arrived, 2), a.event(attempt, 0), in.event(attemptOf, 2), unit(committing), unit(committed),
 		a.event(arrived, 3), a.event(acking, 3), a.event(acked, 3), b.event(arrived, 3), b.event(acking, 3), b.event(acked, 3),
 	}
 }
@@ -88,9 +88,9 @@ func TestFaults(t *testing.T) {
 		"never sent":        {more(item{View: viewPriority, Producer: 9}.event(arrived, 3)), faults{Ghosts: 1}},
 		"refused":           {more(item{View: viewPriority, Producer: 9}.event(sending, 3), item{View: viewPriority, Producer: 9}.event(unsent, 3), item{View: viewPriority, Producer: 9}.event(arrived, 3)), faults{Ghosts: 1}},
 		"undone, and there": {more(event{Kind: rolledBack, Producer: 2, Sequence: 0, Aux: 1}), faults{Ghosts: 1}},
-		"never committed":   {more(again.event(attempt, 0), in.event(attemptOf, 0), again.event(arrived, 3), other.event(arrived, 3)), faults{Ghosts: 2, Doubled: 1}},
+		"never committed":   {more(again.event(attempt, 0), in.event(attemptOf, 2), again.event(arrived, 3), other.event(arrived, 3)), faults{Ghosts: 2, Doubled: 1}},
 		"torn":              {without(arrived, viewTxB), faults{Torn: 1, Lost: 1}}, // what it took counts as done only with both
-		"taken twice":       {more(again.event(attempt, 0), in.event(attemptOf, 0), begun, second, again.event(arrived, 3), other.event(arrived, 3)), faults{Doubled: 2}},
+		"taken twice":       {more(again.event(attempt, 0), in.event(attemptOf, 2), begun, second, again.event(arrived, 3), other.event(arrived, 3)), faults{Doubled: 2}},
 		"out of order": {func(all []event) []event {
 			l := without(arrived, viewPlain)(all)
 			return append(l[:4:4], append([]event{next.event(arrived, 3), plain.event(arrived, 3)}, l[4:]...)...)
@@ -129,7 +129,7 @@ func TestBounds(t *testing.T) {
 	in := item{View: viewXAIn, Producer: 1}
 	for n := range uint32(3) {
 		l.note(item{View: viewXAA, Producer: 2, Sequence: n}.event(attempt, 0))
-		l.note(in.event(attemptOf, 0))
+		l.note(in.event(attemptOf, 2))
 	}
 	l.note(event{Kind: committing, Producer: 2, Sequence: 0, Aux: 2})
 	l.note(event{Kind: committed, Producer: 2, Sequence: 0, Aux: 1})

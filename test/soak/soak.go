@@ -163,6 +163,7 @@ func (s *soak) load(seed uint64) error {
 	if err := gob.NewDecoder(f).Decode(&s.state); err != nil {
 		return err
 	}
+	s.Ledger.pending = map[uint32]uint32{}
 	names, err := filepath.Glob(filepath.Join(s.dir, "events-*"))
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ func (t *transactor) unit(ctx context.Context, s *polylog.Session, in view) (fir
 	a, b, _ := in.outputs()
 	for i, d := range deliveries {
 		out := item{View: a, Producer: t.number, Sequence: first + uint32(i)}
-		t.j.write(d.Value.event(arrived, t.number), out.event(attempt, 0), d.Value.event(attemptOf, 0))
+		t.j.write(d.Value.event(arrived, t.number), out.event(attempt, 0), d.Value.event(attemptOf, t.number))
 		if _, err := polylog.QueueOf[item](s, viewNames[a]).Put(ctx, out); err != nil {
 			return first, n, err
 		}
