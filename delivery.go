@@ -2,6 +2,7 @@ package polylog
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,13 @@ func (d *Delivery[T]) AckAsync() error { return d.delivery.AckAsync() }
 // that was delivered too often becomes a dead letter.
 func (d *Delivery[T]) Release(ctx context.Context, delay time.Duration) error {
 	return d.delivery.Release(ctx, delay)
+}
+
+// Fail is Release by the destination's redelivery policy, with an error that
+// says why. If the message becomes a dead letter with it, that has the error's
+// text, of up to 1,024 bytes (DeadLetter.Exception).
+func (d *Delivery[T]) Fail(ctx context.Context, err error) error {
+	return d.delivery.Fail(ctx, err)
 }
 
 // Reject moves the message to its dead letter destination, with the reason.
@@ -166,12 +174,30 @@ func (d *delivery) Release(ctx context.Context, delay time.Duration) error {
 	return d.settle(ctx, outcome{kind: native.OutcomeRelease, delayMS: delayMS(delay)})
 }
 
+// Fail implements Delivery.Fail.
+func (d *delivery) Fail(ctx context.Context, err error) error {
+	return d.settle(ctx, failed(err))
+}
+
+// failed is what becomes of a delivery that an application could not handle.
+func failed(err error) outcome {
+	return outcome{kind: native.OutcomeRelease, delayMS: -1, reason: bounded(err.Error())}
+}
+
 // Reject implements Delivery.Reject.
 func (d *delivery) Reject(ctx context.Context, reason string) error {
-	if len(reason) > native.MaxText {
-		reason = reason[:native.MaxText]
+	return d.settle(ctx, outcome{kind: native.OutcomeReject, reason: bounded(reason)})
+}
+
+// maxReason is how much of a reason the broker keeps, in bytes.
+const maxReason = 1024
+
+// bounded cuts a text at a rune.
+func bounded(s string) string {
+	if len(s) <= maxReason {
+		return s
 	}
-	return d.settle(ctx, outcome{kind: native.OutcomeReject, reason: reason})
+	return strings.ToValidUTF8(s[:maxReason], "")
 }
 
 // delayMS keeps a delay below a millisecond from meaning none, and a negative

@@ -48,8 +48,9 @@ var (
 
 	// errBroken is the cause that a connection loss gives to what was under
 	// way.
-	errBroken  = errors.New("the connection broke")
-	errNotSent = fmt.Errorf("%w before the request was sent", errBroken)
+	errBroken   = errors.New("the connection broke")
+	errPanicked = errors.New("the listener panicked")
+	errNotSent  = fmt.Errorf("%w before the request was sent", errBroken)
 )
 
 // Error is a refusal by the broker: a code to branch on and a sentence that

@@ -121,6 +121,7 @@ func (m *Message) Group() string {
 const (
 	propertyOrigin     = "JMS_POLYLOG_DLQ_ORIGIN"
 	propertyReason     = "JMS_POLYLOG_DLQ_REASON"
+	propertyException  = "JMS_POLYLOG_DLQ_EXCEPTION"
 	propertyDeadCount  = "JMS_POLYLOG_DLQ_COUNT"
 	propertyDeadOffset = "JMS_POLYLOG_DLQ_OFFSET"
 )
@@ -129,8 +130,11 @@ const (
 type DeadLetter struct {
 	Origin string // the destination that it was taken out of
 	Reason string
-	Count  int64 // how often it was delivered there
-	Offset int64 // its offset there
+	// Exception is what failed at its last delivery, if its consumer said so
+	// (Delivery.Fail, or the error of a listener).
+	Exception string
+	Count     int64 // how often it was delivered there
+	Offset    int64 // its offset there
 }
 
 // DeadLetter returns where the message came from; ok is false if it is no dead
@@ -140,6 +144,7 @@ func (m *Message) DeadLetter() (d DeadLetter, ok bool) {
 		return DeadLetter{}, false
 	}
 	d.Reason, _ = m.Properties[propertyReason].(string)
+	d.Exception, _ = m.Properties[propertyException].(string)
 	d.Count, _ = Property[int64](m, propertyDeadCount)
 	d.Offset, _ = Property[int64](m, propertyDeadOffset)
 	return d, true

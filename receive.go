@@ -96,7 +96,7 @@ func callListener[T any](ctx context.Context, c *consumer, d *Delivery[T], f fun
 	returned := false
 	defer func() {
 		if !returned { // a panic
-			d.conclude(errBroken)
+			d.conclude(errPanicked)
 		}
 	}()
 	err := f(ctx, d)
@@ -118,7 +118,7 @@ func (d *delivery) conclude(err error) {
 	}
 	o := outcome{kind: native.OutcomeAcknowledge}
 	if err != nil {
-		o = outcome{kind: native.OutcomeRelease, delayMS: -1}
+		o = failed(err)
 	}
 	// A stale delivery comes again by itself; there is nobody to tell.
 	_ = d.from.settle(d.span(), d.generation, o, nil, mode == DupsOKAcknowledge && err == nil)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -60,6 +61,7 @@ type Settings struct {
 	RedeliveryDelay      time.Duration // redelivery.delay
 	RedeliveryMultiplier float64       // redelivery.multiplier
 	RedeliveryMaxDelay   time.Duration // redelivery.max.delay
+	RedeliveryJitter     float64       // redelivery.jitter
 	LockTimeout          time.Duration // lock.timeout
 	PriorityWindow       int           // priority.window
 	Groups               string        // groups
@@ -193,6 +195,10 @@ var settings = [...]setting{
 		func(s *Settings) value { return durationValue{&s.RedeliveryMaxDelay, 0} },
 	},
 	{
+		SettingInfo{"redelivery.jitter", "factor", "0", "By what part of itself a redelivery's wait may be shorter, 0 to 1: what failed together comes back apart."},
+		func(s *Settings) value { return factorValue{&s.RedeliveryJitter, 0, 1} },
+	},
+	{
 		SettingInfo{"lock.timeout", "duration", "30s", "How long a holder without a session (share groups, HTTP) may keep a message."},
 		func(s *Settings) value { return durationValue{&s.LockTimeout, time.Millisecond} },
 	},
@@ -311,9 +317,19 @@ func (s *Settings) String() string {
 	return b.String()
 }
 
-// RedeliveryAfter is how long a message waits that has been delivered count
-// times and came back.
-func (s *Settings) RedeliveryAfter(count int) time.Duration {
+// RedeliveryAfter is how long the message at offset waits that has been
+// delivered count times and came back. The jitter is drawn from offset and
+// count, so that it is the same wherever it is computed.
+func (s *Settings) RedeliveryAfter(count int, offset int64) time.Duration {
+	delay := s.backoff(count)
+	if s.RedeliveryJitter == 0 {
+		return delay
+	}
+	drawn := rand.New(rand.NewPCG(uint64(offset), uint64(count))).Float64()
+	return delay - time.Duration(float64(delay)*s.RedeliveryJitter*drawn)
+}
+
+func (s *Settings) backoff(count int) time.Duration {
 	if s.RedeliveryDelay <= 0 || count < 1 {
 		return 0
 	}

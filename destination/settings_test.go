@@ -133,12 +133,35 @@ func TestRedeliveryAfter(t *testing.T) {
 	s := DefaultSettings()
 	s.RedeliveryDelay, s.RedeliveryMultiplier, s.RedeliveryMaxDelay = time.Second, 2, time.Minute
 	for count, want := range map[int]time.Duration{0: 0, 1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second, 7: time.Minute, math.MaxInt32: time.Minute} {
-		if got := s.RedeliveryAfter(count); got != want {
+		if got := s.RedeliveryAfter(count, 3); got != want {
 			t.Errorf("after %d: %s, want %s", count, got, want)
 		}
 	}
 	s.RedeliveryMaxDelay = 0
-	if got := s.RedeliveryAfter(math.MaxInt32); got != math.MaxInt64 {
+	if got := s.RedeliveryAfter(math.MaxInt32, 3); got != math.MaxInt64 {
 		t.Errorf("without a limit: %s", got)
+	}
+}
+
+// TestRedeliveryJitter has messages that fail together come back over the whole
+// of the wait's last part, each at the same time however often that is asked.
+func TestRedeliveryJitter(t *testing.T) {
+	s := DefaultSettings()
+	s.RedeliveryDelay, s.RedeliveryJitter = time.Second, 0.25
+	var tenths [10]int
+	for offset := range int64(10_000) {
+		d := s.RedeliveryAfter(1, offset)
+		if d != s.RedeliveryAfter(1, offset) {
+			t.Fatal("drawn anew")
+		}
+		if d <= 750*time.Millisecond || d > time.Second {
+			t.Fatalf("offset %d: %s", offset, d)
+		}
+		tenths[min(9, (d-750*time.Millisecond)/(25*time.Millisecond))]++
+	}
+	for i, n := range tenths {
+		if n < 850 || n > 1150 {
+			t.Errorf("%d of 10,000 in tenth %d", n, i)
+		}
 	}
 }

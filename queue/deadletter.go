@@ -16,6 +16,7 @@ const (
 	DeadLetterPartition = "JMS_POLYLOG_DLQ_PARTITION" // int
 	DeadLetterOffset    = "JMS_POLYLOG_DLQ_OFFSET"    // long
 	DeadLetterReason    = "JMS_POLYLOG_DLQ_REASON"    // String
+	DeadLetterException = "JMS_POLYLOG_DLQ_EXCEPTION" // what its last consumer said, String; there only if that said something
 	DeadLetterCount     = "JMS_POLYLOG_DLQ_COUNT"     // deliveries, int
 	DeadLetterTime      = "JMS_POLYLOG_DLQ_TIME"      // unix milliseconds, long
 	deadLetterPrefix    = "JMS_POLYLOG_DLQ_"
@@ -25,8 +26,8 @@ const (
 // letter destination, int. It stays when the message dies again.
 const Redriven = "JMS_POLYLOG_REDRIVEN"
 
-// maxReason bounds the reason of a rejection, in bytes.
-const maxReason = 256
+// maxReason bounds the reason of a rejection or a release, in bytes.
+const maxReason = 1024
 
 // The reasons that are not the consumer's own.
 const (
@@ -111,6 +112,9 @@ func (d *deadLetter) mark(w *writer, m *move) {
 	d.headers = append(d.headers,
 		record.Header{Key: DeadLetterOrigin, Value: []byte(w.v.d.Name)},
 		record.Header{Key: DeadLetterReason, Value: []byte(m.reason)})
+	if m.exception != "" {
+		d.headers = append(d.headers, record.Header{Key: DeadLetterException, Value: []byte(m.exception)})
+	}
 	number(DeadLetterPartition, int64(w.p.id.Partition))
 	number(DeadLetterOffset, m.offset)
 	number(DeadLetterCount, int64(m.count))

@@ -70,6 +70,7 @@ type Outcome struct {
 	// CountBack takes a release back as if it had never been delivered, because
 	// nobody saw it.
 	CountBack bool
-	// Reason is what a rejected message says about why, in at most 256 bytes.
+	// Reason is why a message is rejected, or released: then its dead letter has
+	// it as the exception, if this was its last delivery. At most 1,024 bytes.
 	Reason string
 }

@@ -350,7 +350,7 @@ func (v *View) giveSome(l *lane, c *Consumer, r *run, n, lockUntil int64) (looke
 		case l.p.exhausted(offset):
 			flush()
 			start = next
-			l.p.leaveDead(offset, reasonDeliveries)
+			l.p.leaveDead(offset, reasonDeliveries, "")
 		default:
 			number, count, _ := l.p.cursor.Acquire(offset, c.holder, lockUntil)
 			if len(v.counts) == 0 {

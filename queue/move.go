@@ -45,6 +45,7 @@ type move struct {
 	count       int // deliveries before the mover's
 	kind        moveKind
 	reason      string
+	exception   string
 	to          *destination.Destination // moveWished only
 	redrive     bool                     // moveWished: the marks of a dead letter come off
 	done        *joint                   // told when it has moved or not; may be nil
@@ -93,7 +94,7 @@ func (m *moving) Committed(err error) {
 }
 
 // leaveDead has an available message leave for the dead letter destination.
-func (p *part) leaveDead(offset int64, reason string) {
+func (p *part) leaveDead(offset int64, reason, exception string) {
 	if p.v.dead == "" {
 		if p.cursor.Archive(offset) {
 			p.v.counters.deadLettered++
@@ -101,7 +102,7 @@ func (p *part) leaveDead(offset int64, reason string) {
 		}
 		return
 	}
-	p.leave(move{offset: offset, kind: moveDead, reason: reason})
+	p.leave(move{offset: offset, kind: moveDead, reason: reason, exception: exception})
 }
 
 // expire ends an available message whose time is over.

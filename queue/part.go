@@ -75,7 +75,7 @@ func (p *part) giveBack(from, to int64) {
 func (p *part) takeBack(offsets []int64) {
 	for i := 0; i < len(offsets); {
 		if p.exhausted(offsets[i]) {
-			p.leaveDead(offsets[i], reasonDeliveries)
+			p.leaveDead(offsets[i], reasonDeliveries, "")
 			i++
 			continue
 		}

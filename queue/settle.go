@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,7 @@ const maxPartial = 1 << 16
 // destination.ErrClosed, ErrInvalid, and those of the log.
 func (v *View) Settle(h destination.Holder, spans []Span, o Outcome, w commitlog.Waiter) error {
 	if len(o.Reason) > maxReason {
-		o.Reason = o.Reason[:maxReason]
+		o.Reason = strings.ToValidUTF8(o.Reason[:maxReason], "")
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -162,7 +163,7 @@ func (s *settlement) releaseOne(p *part, offset int64, acquisition uint64) {
 	if !dead {
 		delay := s.outcome.Delay
 		if delay < 0 {
-			delay = s.v.settings.RedeliveryAfter(p.cursor.Count(offset))
+			delay = s.v.settings.RedeliveryAfter(p.cursor.Count(offset), offset)
 		}
 		due = s.v.dueAfter(delay)
 	}
@@ -171,7 +172,7 @@ func (s *settlement) releaseOne(p *part, offset int64, acquisition uint64) {
 	}
 	switch {
 	case dead:
-		p.leaveDead(offset, reasonDeliveries)
+		p.leaveDead(offset, reasonDeliveries, s.outcome.Reason)
 	case due == 0:
 		p.giveBack(offset, offset+1)
 	}

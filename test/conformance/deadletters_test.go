@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,8 +70,30 @@ func deadLetters(s *section) {
 				return nil
 			})
 		})
-		equal(t, "dead letter", take(c, dead(c)).Value.Text(), "bad")
+		m := take(c, dead(c)).Value
+		letter, _ := m.DeadLetter()
+		equal(t, "dead letter", fmt.Sprint(m.Text(), " ", letter.Reason, " ", letter.Exception), "bad max.deliveries no")
 		equal(t, "calls", calls.Load(), 6)
+	})
+	s.clause("8.7", "a dead letter has the error of its last delivery, and no other", func(t *testing.T, c *fixture) {
+		_, err := c.connection().Admin().Create(c.ctx, polylog.DestinationSpec{Name: c.name("q"), Kind: "queue", Settings: map[string]string{"max.deliveries": "2"}})
+		c.done(err)
+		q := c.texts(polylog.IndividualAcknowledge)
+		last := strings.Repeat("é", 600)
+		for _, failures := range [][]error{{errors.New("first"), errors.New(last)}, {errors.New("first"), nil}} {
+			put(c, q, "x")
+			for _, failure := range failures {
+				if d := take(c, q); failure != nil {
+					c.done(d.Fail(c.ctx, failure))
+				} else {
+					c.done(d.Release(c.ctx, 0))
+				}
+			}
+		}
+		letter, _ := take(c, dead(c)).Value.DeadLetter()
+		equal(t, "exception", letter.Exception, last[:1024])
+		letter, _ = take(c, dead(c)).Value.DeadLetter()
+		equal(t, "exception", letter.Exception, "")
 	})
 	s.clause("8.7", "a message can be rejected, with the reason", func(t *testing.T, c *fixture) {
 		q := c.texts(polylog.IndividualAcknowledge)

@@ -41,7 +41,7 @@ func outcomeOf(f *native.Settle) (queue.Outcome, error) {
 		return queue.Outcome{Kind: queue.Reject, Reason: f.Reason}, nil
 	case f.Kind == native.OutcomeRelease:
 		delay := max(f.DelayMS, -1) * int64(time.Millisecond)
-		return queue.Outcome{Kind: queue.Release, Delay: time.Duration(delay), CountBack: f.Uncounted}, nil
+		return queue.Outcome{Kind: queue.Release, Delay: time.Duration(delay), CountBack: f.Uncounted, Reason: f.Reason}, nil
 	}
 	return queue.Outcome{}, fmt.Errorf("%w: outcome %d", session.ErrInvalid, f.Kind)
 }
