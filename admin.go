@@ -46,6 +46,7 @@ const (
 	StartBeginning = native.StartBeginning
 	StartOffset    = native.StartOffset
 	StartTime      = native.StartTime
+	StartLast      = native.StartLast
 )
 
 // Admin administers the broker. Its methods wait for a connection if there is

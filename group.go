@@ -49,7 +49,7 @@ type GroupConsumer[T any] struct {
 
 // Group joins the consumer group of that name as a member. Where the group has
 // committed nothing, it begins at the topic's end, or where FromBeginning,
-// FromOffset or FromTime say. It fails with ErrConflict if the group is of
+// FromOffset, FromTime or FromLast say. It fails with ErrConflict if the group is of
 // another kind.
 func (s *Stream[T]) Group(ctx context.Context, group string, opts ...ConsumeOption) (*GroupConsumer[T], error) {
 	g := &GroupConsumer[T]{

@@ -149,6 +149,13 @@ func FromTime(t time.Time) ConsumeOption {
 	return func(o *consumeOptions) { o.start, o.startAt = StartTime, t.UnixMilli() }
 }
 
+// FromLast starts a new subscription n offsets before the end of each
+// partition: at its last n messages, or fewer where a transaction's markers or
+// compaction have taken offsets.
+func FromLast(n int64) ConsumeOption {
+	return func(o *consumeOptions) { o.start, o.startAt = StartLast, n }
+}
+
 // NoWait lets a Take return ErrNoMessage at once when nothing is ready, and a
 // Stream's Read end.
 func NoWait() ConsumeOption { return func(o *consumeOptions) { o.noWait = true } }

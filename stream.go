@@ -64,7 +64,7 @@ type cursor struct {
 	next, end int64 // end is what could be read when the reading began
 }
 
-// Read reads from the end on, or from where FromBeginning, FromOffset or FromTime
+// Read reads from the end on, or from where FromBeginning, FromOffset, FromTime or FromLast
 // say, in all partitions or those of WithPartitions: in the order of each
 // partition, and without end, over broken connections too. With NoWait it ends
 // with what was there when it began. What retention has deleted meanwhile is

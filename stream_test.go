@@ -56,6 +56,7 @@ func TestStreamRead(t *testing.T) {
 	wantValues(t, "again, of one partition", read(t, s, polylog.FromBeginning(), polylog.WithPartitions(1)), "1/0=1", "1/1=4", "1/2=7")
 	wantValues(t, "from an offset", read(t, s, polylog.FromOffset(2)), "0/2=6", "1/2=7", "2/2=8")
 	wantValues(t, "from the end", read(t, s))
+	wantValues(t, "the last of each", read(t, s, polylog.FromLast(1)), "0/2=6", "1/2=7", "2/2=8")
 	wantValues(t, "from a time to come", read(t, s, polylog.FromTime(time.Now().Add(time.Hour))))
 	wantValues(t, "from a time past", read(t, s, polylog.FromTime(time.Now().Add(-time.Hour)), polylog.WithPartitions(2)), "2/0=2", "2/1=5", "2/2=8")
 	for _, err := range s.Read(t.Context(), polylog.WithPartitions(7)) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ func (r *run) streamReadCommand() *cli.Command {
 			"that it is given there, begins where the group stands, and commits what it has\n" +
 			"printed: every second, and at its end.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "begin at `PLACE`: beginning, end, an offset, or a time such as 2026-07-01T12:00:00Z or -1h; with --group, where it has committed nothing", DefaultText: "end, and beginning with --no-wait"},
+			&cli.StringFlag{Name: "from", Usage: "begin at `PLACE`: beginning, end, an offset, last:N for the last N of each partition, or a time such as 2026-07-01T12:00:00Z or -1h; with --group, where it has committed nothing", DefaultText: "end, and beginning with --no-wait"},
 			&cli.IntSliceFlag{Name: "partition", Usage: "read the partition with this `NUMBER` only, any number of times"},
 			&cli.StringFlag{Name: "group", Usage: "join the consumer group `NAME`"},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "print `N` records; exit code 3 if fewer came", DefaultText: "no bound"},
@@ -134,6 +135,13 @@ func parseStart(text string, now time.Time) ([]polylog.ConsumeOption, error) {
 	case "beginning":
 		return []polylog.ConsumeOption{polylog.FromBeginning()}, nil
 	}
+	if last, ok := strings.CutPrefix(text, "last:"); ok {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("%q: write how many, as in last:10", text)
+		}
+		return []polylog.ConsumeOption{polylog.FromLast(n)}, nil
+	}
 	if offset, err := strconv.ParseInt(text, 10, 64); err == nil {
 		if offset < 0 {
 			return nil, fmt.Errorf("%s: offsets begin at 0", text)
@@ -142,7 +150,7 @@ func parseStart(text string, now time.Time) ([]polylog.ConsumeOption, error) {
 	}
 	t, err := parseTime(text, now)
 	if err != nil {
-		return nil, fmt.Errorf("%q: write beginning, end, an offset, or a time such as 2026-07-01T12:00:00Z or -1h%s",
+		return nil, fmt.Errorf("%q: write beginning, end, an offset, last:N, or a time such as 2026-07-01T12:00:00Z or -1h%s",
 			text, hint(text, []string{"beginning", "end"}))
 	}
 	return []polylog.ConsumeOption{polylog.FromTime(t)}, nil

@@ -23,6 +23,7 @@ func (r *run) subscribeCommand() *cli.Command {
 		&cli.BoolFlag{Name: "from-beginning", Usage: "a new subscription starts at the first message that is kept", DisableDefaultText: true},
 		&cli.Int64Flag{Name: "from-offset", Usage: "a new subscription starts at offset `N`", DefaultText: "the topic's end"},
 		&cli.StringFlag{Name: "from-time", Usage: "a new subscription starts at `TIME`: 2026-07-01T12:00:00Z, or -1h"},
+		&cli.Int64Flag{Name: "from-last", Usage: "a new subscription starts `N` messages before the topic's end, in each partition", DefaultText: "the topic's end"},
 		&cli.BoolFlag{Name: "no-local", Usage: "leave out what this connection's client id has published", DisableDefaultText: true},
 	}, receiveFlags("until interrupted")...)
 	return &cli.Command{
@@ -128,8 +129,14 @@ func startOptions(c *cli.Context, now time.Time) ([]polylog.ConsumeOption, error
 		}
 		options = append(options, polylog.FromTime(t))
 	}
+	if c.IsSet("from-last") {
+		if c.Int64("from-last") < 0 {
+			return nil, usagef("--from-last %d: give a number of messages", c.Int64("from-last"))
+		}
+		options = append(options, polylog.FromLast(c.Int64("from-last")))
+	}
 	if len(options) > 1 {
-		return nil, usagef("give one of --from-beginning, --from-offset and --from-time")
+		return nil, usagef("give one of --from-beginning, --from-offset, --from-time and --from-last")
 	}
 	return options, nil
 }

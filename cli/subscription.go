@@ -36,6 +36,7 @@ func (r *run) subscriptionCommand() *cli.Command {
 					&cli.BoolFlag{Name: "to-end", Usage: "behind the last message", DisableDefaultText: true},
 					&cli.Int64Flag{Name: "offset", Usage: "the message at offset `N` of each partition", DefaultText: "none"},
 					&cli.StringFlag{Name: "time", Usage: "the first message at or after `TIME`: 2026-07-01T12:00:00Z, or -1h"},
+					&cli.Int64Flag{Name: "last", Usage: "`N` messages before the end of each partition", DefaultText: "none"},
 					yesFlag(),
 				},
 				Action: r.configured(r.subscriptionSeek),
@@ -136,13 +137,13 @@ func (r *run) subscriptionSeek(c *cli.Context) error {
 // seekTarget reads the one flag that says where to.
 func seekTarget(c *cli.Context, spec *polylog.SubscriptionSpec, now time.Time) error {
 	given := 0
-	for _, name := range []string{"to-beginning", "to-end", "offset", "time"} {
+	for _, name := range []string{"to-beginning", "to-end", "offset", "time", "last"} {
 		if c.IsSet(name) {
 			given++
 		}
 	}
 	if given != 1 {
-		return usagef("where to? Give one of --to-beginning, --to-end, --offset N, --time TIME")
+		return usagef("where to? Give one of --to-beginning, --to-end, --offset N, --time TIME, --last N")
 	}
 	switch {
 	case c.IsSet("to-beginning"):
@@ -153,6 +154,11 @@ func seekTarget(c *cli.Context, spec *polylog.SubscriptionSpec, now time.Time) e
 		spec.To, spec.At = polylog.StartOffset, c.Int64("offset")
 		if spec.At < 0 {
 			return usagef("--offset %d: offsets begin at 0", spec.At)
+		}
+	case c.IsSet("last"):
+		spec.To, spec.At = polylog.StartLast, c.Int64("last")
+		if spec.At < 0 {
+			return usagef("--last %d: give a number of messages", spec.At)
 		}
 	default:
 		t, err := parseTime(c.String("time"), now)

@@ -16,6 +16,7 @@ const (
 	StartEnd                        // behind the last record
 	StartOffset                     // Start.At is an offset
 	StartTime                       // Start.At is milliseconds since 1970
+	StartLast                       // Start.At is how many offsets before the end of each partition
 )
 
 // Start is where a view begins that has no cursor yet, or seeks to.
@@ -51,6 +52,8 @@ func (s Start) offset(p *destination.Partition, subscription string) (int64, err
 		return p.End(), nil
 	case StartOffset:
 		return min(max(s.At, p.Start()), p.End()), nil
+	case StartLast:
+		return max(p.End()-s.At, p.Start()), nil
 	case StartTime:
 		offset, _, err := p.Log().OffsetForTime(s.At)
 		if err != nil {

@@ -578,6 +578,9 @@ func TestStart(t *testing.T) {
 		"default":   {queue.Start{}, nil},
 		"beginning": {queue.Start{Kind: queue.StartBeginning}, []string{"one", "two"}},
 		"offset":    {queue.Start{Kind: queue.StartOffset, At: 1}, []string{"two"}},
+		"last":      {queue.Start{Kind: queue.StartLast, At: 1}, []string{"two"}},
+		"last few":  {queue.Start{Kind: queue.StartLast, At: 5}, []string{"one", "two"}},
+		"last none": {queue.Start{Kind: queue.StartLast}, nil},
 	} {
 		c := r.mustOpen("a", Spec{Kind: Durable, ClientID: "c", Name: name, Start: test.start})
 		c.gets(test.want...)

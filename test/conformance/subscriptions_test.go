@@ -109,6 +109,7 @@ func unshared(s *section) {
 		topic := c.topicOf(c.session(), "t")
 		c.publishAll(topic, "1", "2", "3")
 		wantTexts(t, "from the beginning", rest(c, sub[string](c)(topic.Subscribe(c.ctx, polylog.FromBeginning()))), "1", "2", "3")
+		wantTexts(t, "the last one", rest(c, sub[string](c)(topic.Subscribe(c.ctx, polylog.FromLast(1)))), "3")
 		wantTexts(t, "from an offset", rest(c, sub[string](c)(topic.Subscribe(c.ctx, polylog.FromOffset(2)))), "3")
 	})
 }

@@ -110,6 +110,7 @@ const (
 	StartBeginning                  // the first message still kept
 	StartOffset                     // Subscribe.StartAt is an offset
 	StartTime                       // Subscribe.StartAt is milliseconds since 1970
+	StartLast                       // Subscribe.StartAt is how many offsets before the end of each partition
 )
 
 // Hello is the first frame of a client.

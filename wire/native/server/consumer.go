@@ -240,6 +240,8 @@ func startOf(k native.StartKind, at int64) (queue.Start, error) {
 		return queue.Start{Kind: queue.StartOffset, At: at}, nil
 	case native.StartTime:
 		return queue.Start{Kind: queue.StartTime, At: at}, nil
+	case native.StartLast:
+		return queue.Start{Kind: queue.StartLast, At: at}, nil
 	}
 	return queue.Start{}, fmt.Errorf("%w: start kind %d", session.ErrInvalid, k)
 }

@@ -430,6 +430,7 @@ func TestSlowRequestsHoldUpNobody(t *testing.T) {
 	q := p.resolve("fast", native.KindQueue)
 	b.slow = make(chan struct{})
 	p.send(&native.Resolve{Request: 30, Name: "slow", Kind: native.KindQueue}, nil)
+	eventually(t, "the first request has left the lane", func() bool { return b.waiting.Load() == 1 })
 	p.send(&native.Subscribe{Request: 31, Session: 1, Consumer: 1, Destination: "fast", DestinationKind: native.KindQueue}, nil)
 	p.send(&native.Credit{Consumer: 1, Messages: 1}, nil) // for a consumer that is not open yet
 	p.putAll(q.Handle, "a")

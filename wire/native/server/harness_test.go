@@ -40,7 +40,8 @@ type small struct {
 	work    *queue.Dispatcher
 	numbers atomic.Uint64
 	// slow, if set, is waited for by every Destination but those called "fast".
-	slow chan struct{}
+	slow    chan struct{}
+	waiting atomic.Int32 // Destinations that wait for slow, or have
 
 	mu           sync.Mutex
 	changes      []string // what was asked for that changes something
@@ -127,6 +128,7 @@ func (b *small) make(name string, kind destination.Kind, change func(*destinatio
 
 func (b *small) Destination(ctx context.Context, name string, kind destination.Kind) (*destination.Destination, error) {
 	if b.slow != nil && name != "fast" {
+		b.waiting.Add(1)
 		select {
 		case <-b.slow:
 		case <-ctx.Done():
