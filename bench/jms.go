@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -32,7 +31,7 @@ type jmsVariant struct {
 	run  func(s settings, srv *server, f figures) (int, error)
 }
 
-// jmsBudget bounds each phase, in which every message may wait for the disk.
+// jmsBudget is how long batches are sent.
 const jmsBudget = 3 * time.Second
 
 var jmsWorkloads = []jmsWorkload{
@@ -160,12 +159,12 @@ func sendBatches(s settings, srv *server, f figures, mode polylog.Mode, n int) (
 	return sent, nil
 }
 
-// receiveBatches takes n messages at a time off a queue that was filled
-// before, and the next n when the acknowledgements of those are on disk.
+// receiveBatches drains a queue that was filled before, n messages at a time,
+// and the next n when the acknowledgements of those are on disk. What a message
+// costs is that of putting it, too; the rate is that of taking alone.
 func receiveBatches(s settings, srv *server, f figures, mode polylog.Mode, n int) (int, error) {
-	most := int(math.Ceil(s.scale * min(300_000, 20_000*float64(n))))
-	most -= most % n
-	if err := fill(s, srv, most, nil); err != nil {
+	batches := max(1, int(s.scale*min(4000, 200_000/float64(n))))
+	if err := fill(s, srv, batches*n, nil); err != nil {
 		return 0, err
 	}
 	q, err := openJMS(srv, mode)
@@ -189,7 +188,7 @@ func receiveBatches(s settings, srv *server, f figures, mode polylog.Mode, n int
 		if err := settle(q.Session()); err != nil {
 			return 0, err
 		}
-		if taken == most || time.Since(begin) > time.Duration(s.scale*float64(jmsBudget)) {
+		if taken == batches*n {
 			break
 		}
 	}
