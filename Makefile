@@ -6,7 +6,7 @@ ROUNDS    ?= 105
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka interop soak soak-kafka fuzz mutants clean
+.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka bench-jms interop soak soak-kafka fuzz mutants clean
 
 build: $(BIN) ## the program
 
@@ -72,6 +72,11 @@ bench-peers: build ## the same against NATS JetStream, RabbitMQ, ActiveMQ and Re
 
 bench-kafka: build ## Kafka's protocol, against a real Kafka broker (Java, Maven, librdkafka-dev)
 	cd bench && $(GO) run . kafka -polylog ../$(BIN)
+
+bench-jms: build ## transactions, groups, priorities and selectors against plain queues
+	cd bench && $(GO) run . jms -polylog ../$(BIN)
+	@# ns/op is ms for a million evaluations.
+	$(GO) test -run '^$$' -bench '^BenchmarkMatch$$' -count 3 -timeout 3m ./destination/selector
 
 interop: build ## Kafka clients that others wrote, at length (Debian, root: installs what it needs)
 	./test/install

@@ -31,12 +31,14 @@ func main() {
 		serve(os.Args[2], os.Args[3:])
 		return
 	}
-	if len(os.Args) > 1 && os.Args[1] == "kafka" {
-		if err := kafkaMain(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		if command := map[string]func([]string) error{"kafka": kafkaMain, "jms": jmsMain}[os.Args[1]]; command != nil {
+			if err := command(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	var s settings
 	peers := flag.String("peers", "ceiling,ceiling-memory,polylog,polylog-memory,jetstream,jetstream-sync,rabbitmq-quorum,activemq,redis-always", "whom to measure, in this order")

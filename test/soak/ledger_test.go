@@ -178,3 +178,31 @@ func TestJournal(t *testing.T) {
 		}
 	}
 }
+
+// TestInterleaved has two transactors begin attempts at the same time: what
+// each took stays its own.
+func TestInterleaved(t *testing.T) {
+	l := newLedger()
+	in := func(n uint32) item { return item{View: viewTxIn, Producer: 1, Sequence: n} }
+	for n := range uint32(2) {
+		l.note(in(n).event(sending, 0))
+		l.note(in(n).event(sent, 0))
+	}
+	for _, producer := range []uint32{2, 3} {
+		l.note(item{View: viewTxA, Producer: producer}.event(attempt, 0))
+	}
+	for n, producer := range []uint32{2, 3} {
+		l.note(in(uint32(n)).event(attemptOf, producer))
+	}
+	for _, producer := range []uint32{2, 3} {
+		l.note(event{Kind: committing, Producer: producer, Aux: 1})
+		l.note(event{Kind: committed, Producer: producer, Aux: 1})
+		for _, v := range []view{viewTxA, viewTxB} {
+			l.note(item{View: v, Producer: producer}.event(arrived, 9))
+		}
+	}
+	want := totals{Confirmed: 6, Acknowledged: 6, Units: 2}
+	if got := l.finish(); got != want || l.Faults.any() {
+		t.Errorf("%+v, want %+v; %+v %v", got, want, l.Faults, l.Examples)
+	}
+}
