@@ -70,7 +70,14 @@ func (b *Broker) openPartitions(d *destination.Destination, have []*destination.
 		}
 		d.Partitions = append(d.Partitions, destination.NewPartition(int32(p), log, b.store.Epoch()))
 	}
+	pause(d.Partitions[len(have):], d.Settings.PausesPuts())
 	return nil
+}
+
+func pause(partitions []*destination.Partition, paused bool) {
+	for _, p := range partitions {
+		p.Pause(paused)
+	}
 }
 
 // finishDeletion deletes what is left of a destination that was being deleted.

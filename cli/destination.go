@@ -48,6 +48,21 @@ func (r *run) destinationCommand() *cli.Command {
 				Action:      r.configured(r.destinationAlter),
 			},
 			{
+				Name: "pause", Usage: "refuse sends to a destination, or keep its messages, or both", ArgsUsage: "NAME",
+				Description: "Without a flag it does both, until \"destination resume\", over restarts too. What is\n" +
+					"sent meanwhile is refused with the code paused; Kafka's producers try again. Dead\n" +
+					"letters still come. Takes wait; reading the destination as a log goes on.",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "puts", Usage: "refuse sends only", DisableDefaultText: true},
+					&cli.BoolFlag{Name: "takes", Usage: "keep the messages only", DisableDefaultText: true},
+				},
+				Action: r.configured(r.destinationPause),
+			},
+			{
+				Name: "resume", Usage: "end what pause began", ArgsUsage: "NAME",
+				Action: r.configured(r.destinationResume),
+			},
+			{
 				Name: "delete", Usage: "delete destinations with all that they hold", ArgsUsage: "NAME...",
 				Flags:  []cli.Flag{yes},
 				Action: r.configured(r.destinationDelete),
@@ -166,6 +181,32 @@ func (r *run) destinationAlter(c *cli.Context) error {
 			return err
 		}
 		return r.printChanged(info, "altered")
+	})
+}
+
+func (r *run) destinationPause(c *cli.Context) error {
+	what := destination.PausedAll
+	switch puts, takes := c.Bool("puts"), c.Bool("takes"); {
+	case puts && !takes:
+		what = destination.PausedPuts
+	case takes && !puts:
+		what = destination.PausedTakes
+	}
+	return r.setPaused(c, what, "paused")
+}
+
+func (r *run) destinationResume(c *cli.Context) error { return r.setPaused(c, "", "resumed") }
+
+func (r *run) setPaused(c *cli.Context, what, verb string) error {
+	if err := operands(c, 1, 1); err != nil {
+		return err
+	}
+	return r.withAdmin(c.Context, func(a polylog.Admin) error {
+		info, err := a.Alter(c.Context, polylog.DestinationSpec{Name: c.Args().First(), Settings: map[string]string{"paused": what}})
+		if err != nil {
+			return err
+		}
+		return r.printChanged(info, verb)
 	})
 }
 

@@ -25,6 +25,8 @@ var (
 	ErrTooLarge = errors.New("over a limit")
 	// ErrBusy: a limit on what may be open at once; trying later may help.
 	ErrBusy = errors.New("too much at once")
+	// ErrPaused: the destination takes nothing until it is resumed.
+	ErrPaused = errors.New("paused")
 	// ErrClosed: the connection, session, consumer, destination or broker has closed.
 	ErrClosed = errors.New("closed")
 	// ErrShuttingDown: the broker drains and takes nothing new.

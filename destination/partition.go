@@ -16,6 +16,7 @@ type Partition struct {
 	number int32
 	log    *commitlog.Log
 	epoch  atomic.Int32
+	paused atomic.Bool
 
 	// mu guards changes of watchers. notify reads without it, from the
 	// committer, which must never wait for someone who is registering.
@@ -46,6 +47,13 @@ func (p *Partition) Epoch() int32 { return p.epoch.Load() }
 
 // Log is the log itself, for retention, replication and Kafka's reads.
 func (p *Partition) Log() *commitlog.Log { return p.log }
+
+// Pause has protocols refuse what clients send, until it is called with false.
+// What the broker itself appends, dead letters above all, is not refused.
+func (p *Partition) Pause(paused bool) { p.paused.Store(paused) }
+
+// Paused says whether what clients send is to be refused, with ErrPaused.
+func (p *Partition) Paused() bool { return p.paused.Load() }
 
 // Append appends one or more whole, validated batches and returns the offset
 // of the first record. It returns before they are on disk; w, if not nil, is

@@ -17,6 +17,9 @@ const (
 	DurabilityDisk   = "disk"
 	DurabilityMemory = "memory"
 	ViewsAny         = "any"
+	PausedPuts       = "puts"
+	PausedTakes      = "takes"
+	PausedAll        = "all"
 	GroupsKey        = "key"
 	CleanupDelete    = "delete"
 	CleanupCompact   = "compact"
@@ -42,6 +45,7 @@ type Settings struct {
 	Partitions           int           // partitions
 	Durability           string        // durability
 	Views                string        // views
+	Paused               string        // paused
 	RetentionMS          int64         // retention.ms; -1 is for ever
 	RetentionBytes       int64         // retention.bytes, of one partition; -1 is no limit
 	RetentionHard        bool          // retention.hard
@@ -113,6 +117,10 @@ var settings = [...]setting{
 	{
 		SettingInfo{"views", "|any", "", "any: a queue may be opened as a topic too, and a topic as a queue."},
 		func(s *Settings) value { return wordValue{&s.Views, "|any"} },
+	},
+	{
+		SettingInfo{"paused", "puts|takes|all", "", "puts: sends are refused. takes: nothing is delivered; reading it as a log goes on. all: both."},
+		func(s *Settings) value { return wordValue{&s.Paused, "|puts|takes|all"} },
 	},
 	{
 		SettingInfo{"retention.ms", "milliseconds", "604800000", "How long messages are kept after everyone who holds them is done; -1 is for ever."},
@@ -316,6 +324,12 @@ func (s *Settings) String() string {
 	}
 	return b.String()
 }
+
+// PausesPuts says whether sends are refused.
+func (s *Settings) PausesPuts() bool { return s.Paused == PausedPuts || s.Paused == PausedAll }
+
+// PausesTakes says whether nothing is delivered.
+func (s *Settings) PausesTakes() bool { return s.Paused == PausedTakes || s.Paused == PausedAll }
 
 // RedeliveryAfter is how long the message at offset waits that has been
 // delivered count times and came back. The jitter is drawn from offset and

@@ -34,7 +34,7 @@ func (v *View) run() (more bool) {
 	v.endMoves()
 	v.takeDue(now)
 	handed := int64(0)
-	if !v.paused && len(v.consumers) > 0 {
+	if !v.paused && !v.settings.PausesTakes() && len(v.consumers) > 0 {
 		handed = v.handOutAll(now)
 	}
 	more = handed >= turnRecords || v.readLeft <= 0

@@ -21,6 +21,7 @@ var (
 	ErrConflict     = destination.ErrConflict
 	ErrTooLarge     = destination.ErrTooLarge
 	ErrBusy         = destination.ErrBusy
+	ErrPaused       = destination.ErrPaused
 	ErrClosed       = destination.ErrClosed
 	ErrShuttingDown = destination.ErrShuttingDown
 	ErrBadSelector  = destination.ErrBadSelector

@@ -302,6 +302,34 @@ func TestPipelinedProduce(t *testing.T) {
 	}
 }
 
+// TestPausedDestination refuses what is produced to a paused destination, in a
+// way that clients try again after, and goes on giving out what is there.
+func TestPausedDestination(t *testing.T) {
+	r := newRig(t)
+	r.create("t")
+	c := r.dial()
+	set := func(paused string) {
+		t.Helper()
+		if _, err := r.broker.AlterDestination(t.Context(), "t", map[string]string{"paused": paused}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, step := range []struct {
+		paused string
+		code   int16
+	}{{"", 0}, {"puts", codeNotEnoughReplicas}, {"takes", 0}, {"all", codeNotEnoughReplicas}, {"", 0}} {
+		set(step.paused)
+		if a := c.produce("t", 0, batch("v")); a.ErrorCode != step.code {
+			t.Errorf("step %d: code %d, want %d", i, a.ErrorCode, step.code)
+		}
+	}
+	set("all")
+	f := ask[*kmsg.FetchResponse](c, fetchRequest("t", 0, 0), 11).Topics[0].Partitions[0]
+	if f.HighWatermark != 3 || len(f.RecordBatches) == 0 {
+		t.Errorf("fetched %d bytes up to %d", len(f.RecordBatches), f.HighWatermark)
+	}
+}
+
 // TestFetchIsBounded shows that an answer keeps to MaxBytes however many
 // partitions are named, and yet always makes progress.
 func TestFetchIsBounded(t *testing.T) {

@@ -155,6 +155,9 @@ func (c *connection) check(r *kmsg.ProduceRequest, d *destination.Destination, f
 	if r.Acks == -1 && d.Settings.MinInsyncReplicas > 1 {
 		return toAppend{}, coded(codeNotEnoughReplicas, "")
 	}
+	if p.Paused() { // a code that clients try again after
+		return toAppend{}, coded(codeNotEnoughReplicas, destination.ErrPaused.Error())
+	}
 	b, err := checkBatch(from.Records, d, c.server.options.Now())
 	if err == nil {
 		b, err = asSettings(b, &d.Settings, c.server.options.Now)

@@ -31,6 +31,7 @@ var codes = []struct {
 	{session.ErrConflict, native.CodeConflict},
 	{session.ErrTooLarge, native.CodeTooLarge},
 	{session.ErrBusy, native.CodeBusy},
+	{session.ErrPaused, native.CodePaused},
 	{session.ErrUnsupported, native.CodeUnsupported},
 	{session.ErrInvalid, native.CodeInvalid},
 	{session.ErrClosed, native.CodeClosed},

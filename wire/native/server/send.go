@@ -60,11 +60,15 @@ func (c *connection) sendTo(s *session.Session, f *native.Send, payload []byte) 
 	if f.Partition >= uint64(len(d.Partitions)) {
 		return nil, fmt.Errorf("%w: partition %d of %q, which has %d", session.ErrInvalid, f.Partition, d.Name, len(d.Partitions))
 	}
+	p := d.Partitions[f.Partition]
+	if p.Paused() {
+		return nil, fmt.Errorf("%q: %w; it takes messages again once it is resumed", d.Name, session.ErrPaused)
+	}
 	limit := d.Settings.MaxMessageBytes
 	if int64(len(payload)) > limit {
 		return nil, fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", session.ErrTooLarge, len(payload), d.Name, limit)
 	}
-	return d.Partitions[f.Partition], checkBatch(payload, int(limit))
+	return p, checkBatch(payload, int(limit))
 }
 
 // checkBatch checks a producer's batch. Control batches, producer ids and
