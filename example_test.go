@@ -591,3 +591,121 @@ func ExampleWithSelector() {
 	fmt.Println(d.Value)
 	// Output: a blue pen
 }
+
+// Broadcast: each instance of an application gets every message, because each
+// has a subscription of its own.
+func ExampleTopic_Subscribe_broadcast() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	prices := polylog.TopicOf[string](s, "prices")
+	var instances []*polylog.Subscription[string]
+	for range 2 {
+		sub, err := prices.Subscribe(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		instances = append(instances, sub)
+	}
+	if _, err := prices.Publish(ctx, "ink is 3.20"); err != nil {
+		log.Fatal(err)
+	}
+	for i, sub := range instances {
+		d, err := sub.Take(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(i, d.Value)
+	}
+	// Output:
+	// 0 ink is 3.20
+	// 1 ink is 3.20
+}
+
+// Strict order by key: the messages of a group go to one consumer at a time,
+// in order, while those of other groups go to the others.
+func ExampleWithGroup() {
+	s, stop := exampleSession(polylog.IndividualAcknowledge)
+	defer stop()
+	ctx := context.Background()
+	accounts := polylog.QueueOf[string](s, "accounts")
+	for _, m := range []string{"ada +10", "bob +5", "ada -3"} {
+		if _, err := accounts.Put(ctx, m, polylog.WithGroup(m[:3])); err != nil {
+			log.Fatal(err)
+		}
+	}
+	var ada []string
+	for d, err := range accounts.Consume(ctx, polylog.WithConcurrency(2)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if d.Message().Group() == "ada" {
+			ada = append(ada, d.Value)
+		}
+		if err := d.Ack(ctx); err != nil {
+			log.Fatal(err)
+		}
+		if len(ada) == 2 {
+			break
+		}
+	}
+	fmt.Println(ada)
+	// Output: [ada +10 ada -3]
+}
+
+// A new subscription may begin in the past.
+func ExampleFromLast() {
+	s, stop := exampleSession()
+	defer stop()
+	ctx := context.Background()
+	news := polylog.TopicOf[string](s, "news")
+	if _, err := news.PublishAll(ctx, slices.Values([]string{"one", "two", "three"})); err != nil {
+		log.Fatal(err)
+	}
+	sub, err := news.Subscribe(ctx, polylog.FromLast(2))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		d, err := sub.Take(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value)
+	}
+	// Output:
+	// two
+	// three
+}
+
+// What fails too often becomes a dead letter that says why.
+func ExampleDelivery_Fail() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+	spec := polylog.DestinationSpec{Name: "orders", Kind: "queue", Settings: map[string]string{"max.deliveries": "1"}}
+	if _, err := c.Admin().Create(ctx, spec); err != nil {
+		log.Fatal(err)
+	}
+	s, err := c.Session(ctx, polylog.IndividualAcknowledge)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := polylog.QueueOf[string](s, "orders").Put(ctx, "a unicorn"); err != nil {
+		log.Fatal(err)
+	}
+	d, err := polylog.QueueOf[string](s, "orders").Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := d.Fail(ctx, errors.New("out of stock")); err != nil {
+		log.Fatal(err)
+	}
+	dead, err := s.Queue("DLQ.orders").Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	letter, _ := dead.Value.DeadLetter()
+	fmt.Println(dead.Value.Text(), "-", letter.Reason, "-", letter.Exception)
+	// Output: a unicorn - max.deliveries - out of stock
+}
