@@ -85,7 +85,6 @@ interop: build ## Kafka clients that others wrote, at length (Debian, root: inst
 	./interop/java/run full
 
 soak: build ## half an hour of everything at once, with kills of broker and clients; goes on where it was
-	mkdir -p test/soak/results
 	$(GO) run ./test/soak -polylog $(BIN) -dir test/soak/results
 
 soak-kafka: build ## 100 kills under Kafka's transactions, three storms of rebalancing; goes on where it was

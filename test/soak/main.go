@@ -49,6 +49,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r, err := s.run(ctx, *seed)
+	if ctx.Err() != nil && s.keeps {
+		fmt.Fprintln(os.Stderr, "soak: interrupted; the same command goes on with it")
+		os.Exit(130)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)

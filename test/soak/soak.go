@@ -26,6 +26,7 @@ type soak struct {
 	binary            string
 	time, round, kill time.Duration
 	dir               string
+	keeps             bool // dir is the user's
 
 	random *rand.Rand
 	listen string
@@ -95,6 +96,8 @@ func (s *soak) run(ctx context.Context, seed uint64) (r result, err error) {
 			return r, err
 		}
 		defer os.RemoveAll(s.dir)
+	} else if s.keeps = true; os.MkdirAll(s.dir, 0o755) != nil {
+		return r, fmt.Errorf("%s is no directory to keep the run in", s.dir)
 	}
 	if err := s.load(seed); err != nil {
 		return r, err
