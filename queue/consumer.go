@@ -36,10 +36,41 @@ type ConsumerOptions struct {
 	BatchBytes int
 	// Partitions, if not nil, are the only ones that it is served from.
 	Partitions []int32
+	// Credit, if not nil, is what the consumer shares with others, of other
+	// views: whoever has something first, uses it. Their Drained leaves it as it is.
+	Credit *Credit
+	// Paused has the consumer begin paused.
+	Paused bool
 	// LockedLimit bounds how many records of one partition the consumers with a
 	// lock may hold together: there, this one gets no more until some are
 	// settled. 0: no bound.
 	LockedLimit int64
+}
+
+// Credit is how many records consumers may still be given.
+type Credit struct{ records atomic.Int64 }
+
+// Add permits n more. Who shares it has its consumers woken.
+func (c *Credit) Add(n int) {
+	if n > 0 && c.records.Add(int64(min(n, maxCredit))) > maxCredit {
+		c.records.Store(maxCredit)
+	}
+}
+
+// Clear takes back what is left.
+func (c *Credit) Clear() { c.records.Store(0) }
+
+// take uses up to n.
+func (c *Credit) take(n int64) int64 {
+	for {
+		have := c.records.Load()
+		if n = min(n, have); n <= 0 {
+			return 0
+		}
+		if c.records.CompareAndSwap(have, have-n) {
+			return n
+		}
+	}
 }
 
 // Consumer is one holder of deliveries. It may be used by many goroutines.
@@ -54,7 +85,8 @@ type Consumer struct {
 	batchBytes int
 	limit      int64 // LockedLimit
 
-	credit   atomic.Int64
+	credit   *Credit
+	shared   bool         // credit is others' too
 	bytes    atomic.Int64 // credit in bytes
 	whole    atomic.Bool  // a batch may be larger than the credit
 	draining atomic.Bool
@@ -63,6 +95,7 @@ type Consumer struct {
 	serves   []bool  // by partition; nil: all
 	lanes    []*lane // one for each partition, if it has a selector
 	held     int64   // records delivered and not settled
+	taken    int64   // of a shared credit, and not yet used
 	slots    int     // of message groups that it owns
 	drains   bool    // this turn may end its drain
 	paused   bool
@@ -83,6 +116,10 @@ func (v *View) Consume(o ConsumerOptions, s Sink) (*Consumer, error) {
 		v: v, sink: s, selector: o.Selector, noLocal: o.NoLocal, wantsAlone: o.Exclusive,
 		lockMS: lockMS(o.Lock), holder: o.Holder, batchBytes: o.BatchBytes,
 		limit: o.LockedLimit, serves: partitionSet(o.Partitions),
+		credit: o.Credit, shared: o.Credit != nil, paused: o.Paused,
+	}
+	if !c.shared {
+		c.credit = new(Credit)
 	}
 	c.bytes.Store(unlimited)
 	v.mu.Lock()
@@ -161,14 +198,12 @@ func (c *Consumer) Held() int {
 
 // Credit permits n more records. It takes no lock.
 func (c *Consumer) Credit(n int) {
-	if n <= 0 {
-		return
-	}
-	if c.credit.Add(int64(min(n, maxCredit))) > maxCredit {
-		c.credit.Store(maxCredit)
-	}
+	c.credit.Add(n)
 	c.v.trigger()
 }
+
+// Wake has the view look again at a consumer whose shared credit has grown.
+func (c *Consumer) Wake() { c.v.trigger() }
 
 // Ask replaces the credit: up to so many records, and no more once there are so
 // many bytes of batches, which the last one may exceed. With whole, a batch that
@@ -176,7 +211,7 @@ func (c *Consumer) Credit(n int) {
 func (c *Consumer) Ask(records, bytes int, whole bool) {
 	c.whole.Store(whole)
 	c.bytes.Store(int64(bytes))
-	c.credit.Store(int64(min(max(records, 0), maxCredit)))
+	c.credit.records.Store(int64(min(max(records, 0), maxCredit)))
 	c.v.trigger()
 }
 
@@ -304,7 +339,7 @@ func disown(groups []*Consumer, c *Consumer) {
 
 // hungry says whether the consumer may be given something now.
 func (c *Consumer) hungry() bool {
-	return !c.paused && c.credit.Load() > 0 && c.bytes.Load() > 0
+	return !c.paused && c.credit.records.Load() > 0 && c.bytes.Load() > 0
 }
 
 // consumes says whether the consumer is served from p at all.
@@ -318,7 +353,7 @@ func (c *Consumer) room(p *part) int64 {
 	if !c.hungry() || !c.consumes(p) {
 		return 0
 	}
-	n := c.credit.Load()
+	n := c.credit.records.Load()
 	if c.limit > 0 {
 		n = min(n, c.limit-p.locked)
 	}

@@ -30,6 +30,7 @@ func (v *View) run() (more bool) {
 	now := v.now()
 	v.journalAt = now + journalDelay.Milliseconds()
 	v.readLeft = turnBytes
+	v.beginScan(now)
 	draining := v.beginDrains()
 	v.endMoves()
 	v.takeDue(now)
@@ -38,8 +39,9 @@ func (v *View) run() (more bool) {
 		handed = v.handOutAll(now)
 	}
 	more = handed >= turnRecords || v.readLeft <= 0
+	more = v.endScan(now) || more
 	switch {
-	case draining && more:
+	case draining && (more || v.scan.wanted):
 		v.draining.Store(true)
 	case draining:
 		v.drained()
@@ -83,15 +85,19 @@ func (v *View) handOutAll(now int64) (handed int64) {
 		for i := range v.parts {
 			p := v.parts[(v.turnPart+i)%len(v.parts)]
 			if v.wanted(p) {
-				handed += v.handOut(p.shared, now)
+				n := v.handOut(p.shared, now)
+				handed += n
+				v.scan.owed = min(v.scan.owed+n, scanOwed)
 			}
-			for _, l := range p.lanes {
+			for j := range p.lanes {
+				l := p.lanes[(v.turnLane+j)%len(p.lanes)]
 				if c := l.consumer; c.room(p) > 0 && v.mayServe(c, p) {
 					handed += v.handOut(l, now)
 				}
 			}
 		}
 		v.turnPart = (v.turnPart + 1) % len(v.parts)
+		v.turnLane++
 		if handed == before {
 			break
 		}
@@ -103,6 +109,27 @@ func (v *View) handOutAll(now int64) (handed int64) {
 		}
 	}
 	return handed
+}
+
+// beginScan says how much the selectors may look at in this turn.
+func (v *View) beginScan(now int64) {
+	s := &v.scan
+	s.owed = max(s.owed-max(now-s.at, 0)*scanYield, 0)
+	s.at, s.wanted, s.left = now, false, 0
+	if s.owed == 0 || now >= s.until || s.until > now+scanPause {
+		s.left, s.until = scanBytes, now+scanPause
+	}
+}
+
+// endScan says whether the selectors are to go on at once. Else, if they have
+// more to look at, they go on when they may.
+func (v *View) endScan(now int64) (more bool) {
+	s := &v.scan
+	if s.wanted && s.owed > 0 {
+		v.timer.want(min(s.until, now+(s.owed+scanYield-1)/scanYield))
+		return false
+	}
+	return s.wanted
 }
 
 // alone is the exclusive consumer of a partition, or nil if there is none.
@@ -298,6 +325,13 @@ func (v *View) owner(l *lane, slot int32) *Consumer {
 // give hands the first n records of a run, or as many of them as fit into one
 // delivery, to c, and takes them off the run. It returns how many it has taken.
 func (v *View) give(l *lane, c *Consumer, r *run, n, now int64) (taken int64) {
+	if c.shared {
+		if n = c.credit.take(n); n == 0 {
+			return 0 // another view was faster
+		}
+		c.taken = n
+		defer func() { c.credit.Add(int(c.taken)) }()
+	}
 	if r.packed() && n < r.records() && !l.open(r) {
 		l.ready.remove(r)
 		return n
@@ -367,7 +401,11 @@ func (v *View) giveSome(l *lane, c *Consumer, r *run, n, lockUntil int64) (looke
 
 // deliver calls the sink.
 func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64, batch []byte, counts []uint16) {
-	c.credit.Add(-records)
+	if c.shared {
+		c.taken -= records
+	} else {
+		c.credit.records.Add(-records)
+	}
 	c.bytes.Add(-int64(len(batch)))
 	c.held += records
 	if c.lockMS > 0 {
@@ -402,7 +440,9 @@ func (v *View) drained() {
 		if c.drains && !c.detached {
 			c.drains = false
 			c.draining.Store(false)
-			c.credit.Store(0)
+			if !c.shared {
+				c.credit.Clear()
+			}
 			c.sink.Drained(c)
 		}
 	}

@@ -91,17 +91,26 @@ func (l *lane) room() bool {
 // fill reads ahead: first what came back, which goes in front of the backlog
 // and so may find the window full, then on from scan.
 func (l *lane) fill(now int64) {
-	v := l.p.v
-	for v.readLeft > 0 && len(l.back) > 0 && l.ready.records < 2*blockedFactor*l.window() && l.ready.bytes < 2*blockedFactor*windowBytes {
+	for len(l.back) > 0 && l.ready.records < 2*blockedFactor*l.window() && l.ready.bytes < 2*blockedFactor*windowBytes && l.mayRead() {
 		if !l.readBack(now) {
 			break
 		}
 	}
-	for v.readLeft > 0 && l.room() && l.position() < l.p.stable {
+	for l.room() && l.position() < l.p.stable && l.mayRead() {
 		if !l.readOn(now) {
 			break
 		}
 	}
+}
+
+// mayRead says whether the lane may read any more in this turn.
+func (l *lane) mayRead() bool {
+	v := l.p.v
+	if l.consumer != nil && v.scan.left <= 0 {
+		v.scan.wanted = true
+		return false
+	}
+	return v.readLeft > 0
 }
 
 // position moves scan to the next offset where there may be something to do.
@@ -126,6 +135,9 @@ func (l *lane) read(offset int64) *chunk {
 		c.buf, c.runs = buf, 0
 		if len(buf) > 0 {
 			l.p.v.readLeft -= int64(len(buf))
+			if l.consumer != nil {
+				l.p.v.scan.left -= int64(len(buf))
+			}
 			return c
 		}
 		var damaged *commitlog.DamagedError

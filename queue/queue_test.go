@@ -265,8 +265,8 @@ func TestDrain(t *testing.T) {
 		t.Errorf("drained %d of 2", len(g))
 	}
 	put(t, v, numbered(5, 6)...)
-	if c.credit.Load() != 0 {
-		t.Errorf("credit %d after a drain", c.credit.Load())
+	if c.credit.records.Load() != 0 {
+		t.Errorf("credit %d after a drain", c.credit.records.Load())
 	}
 	if g := drain(t, c, s, 1); len(g) != 1 {
 		t.Errorf("after the drain: %v", g)

@@ -18,6 +18,14 @@ const (
 	turnRecords = 8192
 	// turnBytes is how much it may read, for what it reads may be for nobody.
 	turnBytes = 4 << 20
+	// scanBytes is how much of that the selectors may look at, most of which they
+	// do not want. Then they wait, a millisecond for every scanYield records that
+	// others have been given, of which scanOwed count, but no longer than
+	// scanPause, ms: so the others keep their speed whatever the backlog.
+	scanBytes = 64 << 10
+	scanYield = 50
+	scanOwed  = 5000
+	scanPause = 4
 	// journalDelay is how long an acquisition may wait to be journaled. The
 	// settlement that follows usually takes it along, which saves a write and
 	// perhaps a sync for each delivery.
@@ -79,6 +87,7 @@ type View struct {
 	noLocal   string
 	parts     []*part
 	turnPart  int // the partition that goes first in the next turn
+	turnLane  int // the lane of those with a selector that goes first
 	consumers []*Consumer
 	holders   map[destination.Holder]*Consumer // the detached, too
 	exclusive int                              // consumers that asked to be exclusive
@@ -101,6 +110,16 @@ type View struct {
 	touched   []*part
 	journalAt int64 // ms; when what this turn delivers is journaled at the latest
 	readLeft  int64 // bytes that this turn may still read
+	scan      scan
+}
+
+// scan is how far the selectors come beside the other consumers.
+type scan struct {
+	left   int64 // bytes that their lanes may still read in this turn
+	wanted bool  // one of them stopped for want of more
+	at     int64 // ms; when the last turn was
+	owed   int64 // records that others were given, less scanYield for each ms since
+	until  int64 // ms; when the next slice is due, whatever is owed
 }
 
 // opened counts views.

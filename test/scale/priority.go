@@ -10,6 +10,10 @@ import (
 	"github.com/polylog-mq/polylog/test/child"
 )
 
+// batch is how many messages go to the broker at once, at most: a window ends
+// with the batch that fills it.
+const batch = 100
+
 // urgent is how many messages of the highest priority are sent last.
 const urgent = 1000
 
@@ -50,6 +54,11 @@ func (s *scale) order(ctx context.Context, c *polylog.Connection, name string, b
 		if err := send(i, priorityOf(i, backlog)); err != nil {
 			return err
 		}
+		if i%batch == batch-1 {
+			if err := session.Flush(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	for i := range urgent {
 		if err := send(backlog+i, 9); err != nil {
@@ -79,7 +88,7 @@ func (s *scale) order(ctx context.Context, c *polylog.Connection, name string, b
 		if priority == 9 && firstUrgent < 0 {
 			firstUrgent = n
 		}
-		if ahead := d.Value - n; ahead > window {
+		if ahead := d.Value - n; ahead > window+batch {
 			early++ // it comes from beyond the window
 		}
 		if err := d.AckAsync(); err != nil {
