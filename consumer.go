@@ -43,6 +43,7 @@ type consumer struct {
 	err      error
 	closing  bool
 	settling settling
+	members  []string      // of a pattern: the names of its destinations
 	unacked  []native.Span // delivered in ClientAcknowledge and Transacted, in order of delivery
 
 	// current is the batch that is being read, nil between two, and seen how
@@ -62,6 +63,7 @@ type inbound struct {
 	batch       record.Batch
 	counts      []byte
 	partition   int32
+	destination string // where it is not the consumer's
 	acquisition uint64
 	generation  uint64
 }
@@ -244,7 +246,7 @@ func (c *consumer) following(d *delivery) bool {
 		return false
 	}
 	i := int(c.seen.Add(1)) - 1
-	d.from, d.generation, d.partition = c, in.generation, in.partition
+	d.from, d.generation, d.partition, d.destination = c, in.generation, in.partition, in.destination
 	d.acquisition, d.count = in.acquisition+uint64(i), in.count(i)
 	d.record = *c.reader.Record()
 	if c.session.notes() {
@@ -384,10 +386,22 @@ func (c *consumer) deliver(in inbound) {
 		}
 		return
 	}
+	if member := int(in.partition >> native.MemberShift); member < len(c.members) {
+		in.destination = c.members[member]
+	}
 	c.inbox = append(c.inbox, in)
 	c.average(len(in.batch) / n)
 	c.mu.Unlock()
 	c.signal()
+}
+
+// joined takes a Joined frame.
+func (c *consumer) joined(member uint64, destination string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if member <= uint64(len(c.members)) { // they come in order, on each connection anew
+		c.members = append(c.members[:member:member], destination)
+	}
 }
 
 // average lets the window follow the size of the messages.

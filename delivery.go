@@ -59,7 +59,8 @@ func (d *Delivery[T]) Reject(ctx context.Context, reason string) error {
 type delivery struct {
 	from        *consumer
 	generation  uint64 // of the connection that brought it
-	partition   int32
+	partition   int32  // with the destination's number above it
+	destination string // "": the consumer's own
 	count       uint16
 	acquisition uint64
 	settled     atomic.Bool
@@ -75,10 +76,15 @@ func (d *delivery) DeliveryCount() int { return int(d.count) }
 func (d *delivery) Redelivered() bool { return d.count > 1 }
 
 // Destination returns the name of where the message was consumed from.
-func (d *delivery) Destination() string { return d.from.spec.Destination }
+func (d *delivery) Destination() string {
+	if d.destination != "" {
+		return d.destination
+	}
+	return d.from.spec.Destination
+}
 
 // Partition returns the message's partition.
-func (d *delivery) Partition() int32 { return d.partition }
+func (d *delivery) Partition() int32 { return d.partition & (1<<native.MemberShift - 1) }
 
 // Offset returns the message's offset in its partition.
 func (d *delivery) Offset() int64 { return d.record.Offset }
@@ -104,7 +110,7 @@ func (d *delivery) parsed() (*Message, error) {
 		return m, nil
 	}
 	m := &Message{Destination: d.Destination(), DeliveryCount: int(d.count)}
-	if err := decodeRecord(&d.record, d.partition, m); err != nil {
+	if err := decodeRecord(&d.record, d.Partition(), m); err != nil {
 		return nil, err
 	}
 	d.message.Store(m)

@@ -291,6 +291,14 @@ func (in *incoming) rare(typ native.Type, body []byte) error {
 		if consumer := c.consumer(in.closed.Consumer); consumer != nil {
 			consumer.closedByBroker(&err)
 		}
+	case native.TypeJoined:
+		var f native.Joined
+		if _, err := in.decoder.Decode(body, &f); err != nil {
+			return err
+		}
+		if consumer := c.consumer(f.Consumer); consumer != nil {
+			consumer.joined(f.Member, f.Destination)
+		}
 	case native.TypeGoAway:
 		var f native.GoAway
 		if _, err := in.decoder.Decode(body, &f); err != nil {

@@ -57,7 +57,7 @@ func (d *delivery) bodyError(err error) error {
 	if !errors.Is(err, ErrBody) {
 		err = fmt.Errorf("%w: %w", ErrBody, err)
 	}
-	return fmt.Errorf("%s, partition %d, offset %d: %w", d.Destination(), d.partition, d.Offset(), err)
+	return fmt.Errorf("%s, partition %d, offset %d: %w", d.Destination(), d.Partition(), d.Offset(), err)
 }
 
 // listen is the body of one Listen consumer. The caller holds c.using.

@@ -53,12 +53,14 @@ type Broker struct {
 	byName    map[string]*entry
 	byID      map[[16]byte]*entry
 	clientIDs map[string]struct{}
+	watches   map[*watch]struct{} // of who waits for destinations
 
-	stop    context.CancelFunc // of the goroutines
-	running sync.WaitGroup
-	failed  chan struct{}
-	closing sync.Once
-	closed  error // of Close
+	stop     context.CancelFunc // of the goroutines
+	running  sync.WaitGroup
+	watching sync.WaitGroup // who tells of new destinations; nobody once draining is set
+	failed   chan struct{}
+	closing  sync.Once
+	closed   error // of Close
 }
 
 // Open opens or makes a data directory: commitlog.ErrLocked, metadata.ErrLocked
@@ -72,6 +74,7 @@ func Open(o Options) (_ *Broker, err error) {
 		byName:    map[string]*entry{},
 		byID:      map[[16]byte]*entry{},
 		clientIDs: map[string]struct{}{},
+		watches:   map[*watch]struct{}{},
 		failed:    make(chan struct{}),
 	}
 	if b.defaults, err = destination.SettingsFrom(o.Defaults); err != nil {
@@ -255,6 +258,7 @@ func (b *Broker) Close() error {
 		b.stop()
 		b.running.Wait()
 		b.shutDown()
+		b.watching.Wait()
 		b.closed = b.release()
 	})
 	return b.closed

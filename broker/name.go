@@ -23,7 +23,7 @@ const (
 )
 
 // checkName says whether an application may create a destination of that name.
-// Any string will do, but for the few that are ours: Jakarta Messaging 3.1
+// Any string will do, but for patterns and the few that are ours: Jakarta Messaging 3.1
 // §6.7.3 leaves the syntax to the provider.
 func checkName(name string) error {
 	switch {
@@ -35,10 +35,19 @@ func checkName(name string) error {
 		return fmt.Errorf("%w: a destination's name must be UTF-8", destination.ErrInvalid)
 	case isInternal(name):
 		return fmt.Errorf("%w: names that begin with %s are the broker's own", destination.ErrInvalid, internalPrefix)
+	case destination.IsPattern(name):
+		return fmt.Errorf("%w: %q is a pattern; a destination's name has no comma, and no level that is * or >", destination.ErrInvalid, name)
+	case isVirtual(name):
+		return fmt.Errorf("%w: %q is what a group takes from a virtual topic, and is made by its first consumer", destination.ErrInvalid, name)
 	case isTemporary(name):
 		return fmt.Errorf("%w: a temporary destination is not created by name", destination.ErrInvalid)
 	}
 	return nil
+}
+
+func isVirtual(name string) bool {
+	_, ok := destination.CutVirtual(name)
+	return ok
 }
 
 func isInternal(name string) bool { return strings.HasPrefix(name, internalPrefix) }

@@ -127,6 +127,7 @@ func (b *Broker) create(ctx context.Context, name string, kind destination.Kind,
 		return nil, fmt.Errorf("create %q: %w", name, err)
 	}
 	b.regroup(d)
+	b.made(ctx, d)
 	return d, nil
 }
 

@@ -94,12 +94,36 @@ func (b *Broker) finishDeletion(m metadata.Destination) error {
 	return b.metadata.Forget(m.ID)
 }
 
-// restoreSubscriptions puts the durable subscriptions back. One without a
-// topic cannot be, since both are deleted at once; if it is there all the
+// restoreSubscriptions puts the durable subscriptions back, the patterns first.
+// One whose topic is not there cannot be, since both are deleted at once; if it is there all the
 // same, nobody could ever open it again.
 func (b *Broker) restoreSubscriptions(all []metadata.Subscription) error {
+	patterns := map[string]bool{}
 	for _, s := range all {
+		if s.Topic != (metadata.ID{}) {
+			continue
+		}
+		r, err := subscriptionRecord(s)
+		if err == nil {
+			err = b.topics.RestorePattern(r)
+		}
+		if err != nil {
+			return fmt.Errorf("subscription %q: %w", s.Name, err)
+		}
+		patterns[s.ClientID+"\x00"+s.Name] = true
+	}
+	for _, s := range all {
+		if s.Topic == (metadata.ID{}) {
+			continue
+		}
 		e := b.byID[s.Topic]
+		if s.Pattern != "" && !patterns[s.ClientID+"\x00"+s.Name] {
+			// Its pattern was not made to the end, or is deleted.
+			if err := b.metadata.DeleteSubscription(s.ID); err != nil {
+				return err
+			}
+			continue
+		}
 		if e == nil {
 			b.o.Logger.Warn("a subscription has no topic: it is deleted", "subscription", s.Name, "client id", s.ClientID)
 			if err := b.metadata.DeleteSubscription(s.ID); err != nil {
@@ -107,16 +131,21 @@ func (b *Broker) restoreSubscriptions(all []metadata.Subscription) error {
 			}
 			continue
 		}
-		kind, err := topic.ParseKind(s.Kind)
+		r, err := subscriptionRecord(s)
 		if err != nil {
 			return fmt.Errorf("subscription %q: %w", s.Name, err)
 		}
-		b.topics.Restore(e.d, topic.Record{
-			ID: s.ID, Topic: s.Topic, Kind: kind, ClientID: s.ClientID, Name: s.Name,
-			Selector: s.Selector, NoLocal: s.NoLocal, Start: s.Start, CreatedMS: s.CreatedMS,
-		})
+		b.topics.Restore(e.d, r)
 	}
-	return nil
+	return b.restorePatterns()
+}
+
+func subscriptionRecord(s metadata.Subscription) (topic.Record, error) {
+	kind, err := topic.ParseKind(s.Kind)
+	return topic.Record{
+		ID: s.ID, Topic: s.Topic, Kind: kind, ClientID: s.ClientID, Name: s.Name,
+		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, Start: s.Start, CreatedMS: s.CreatedMS,
+	}, err
 }
 
 // dropOrphans drops cursors whose destination or subscription is gone: those
@@ -178,6 +207,6 @@ type subscriptionStore struct{ metadata.Store }
 func (s subscriptionStore) PutSubscription(r topic.Record, replaces ...string) error {
 	return s.Store.PutSubscription(metadata.Subscription{
 		ID: r.ID, Topic: r.Topic, Kind: r.Kind.String(), ClientID: r.ClientID, Name: r.Name,
-		Selector: r.Selector, NoLocal: r.NoLocal, Start: r.Start, CreatedMS: r.CreatedMS,
+		Selector: r.Selector, NoLocal: r.NoLocal, Pattern: r.Pattern, Start: r.Start, CreatedMS: r.CreatedMS,
 	}, replaces...)
 }

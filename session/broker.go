@@ -60,6 +60,14 @@ type Broker interface {
 	// Messaging 3.1 §8.3, and counts the caller as its consumer until release
 	// is called, once.
 	Subscribe(ctx context.Context, d *destination.Destination, s topic.Spec) (sub *topic.Subscription, release func(), err error)
+	// SubscribePattern opens the subscriptions that s has on all topics that p
+	// matches, those that will be made included; each is then opened with
+	// Subscribe and s.Pattern. It counts the caller as Subscribe does.
+	SubscribePattern(ctx context.Context, p destination.Pattern, s topic.Spec) (release func(), err error)
+	// Match returns the destinations that p matches and that take the views of
+	// kind, and has made called, at once and perhaps in several goroutines, for
+	// those that are made from then on, until cancel is called.
+	Match(p destination.Pattern, kind destination.Kind, made func(*destination.Destination)) (now []*destination.Destination, cancel func())
 	// Unsubscribe deletes a durable subscription (§8.3.6): ErrNotFound, or
 	// ErrConflict while it has a consumer or unacknowledged messages.
 	Unsubscribe(ctx context.Context, clientID, name string, shared bool) error

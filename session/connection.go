@@ -200,6 +200,9 @@ func (c *Connection) Resolve(ctx context.Context, name string, kind destination.
 	if err := c.Authorize(op, name); err != nil {
 		return nil, err
 	}
+	if on, ok := destination.CutVirtual(name); ok {
+		return nil, fmt.Errorf("%w: %q is what its group takes from the topic %q; send to that", ErrUnsupported, name, on)
+	}
 	c.touch()
 	return c.broker.Destination(ctx, name, kind)
 }
@@ -294,18 +297,34 @@ func (c *Connection) Browse(ctx context.Context, name, selector string, after qu
 	if err := c.Authorize(OperationBrowse, name); err != nil {
 		return nil, false, err
 	}
-	d, err := c.broker.Destination(ctx, name, 0)
+	view, leave, err := c.browsed(ctx, name)
 	if err != nil {
 		return nil, false, err
+	}
+	defer leave()
+	return view.Browse(ctx, after, compiled, max, fn)
+}
+
+// browsed returns the view of a queue, or of what a group takes from a virtual
+// topic, until leave is called.
+func (c *Connection) browsed(ctx context.Context, name string) (v *queue.View, leave func(), err error) {
+	spec := Spec{Destination: name}.virtual()
+	d, err := c.broker.Destination(ctx, spec.Destination, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t, ok := spec.subscription(""); ok {
+		sub, release, err := c.broker.Subscribe(ctx, d, t)
+		if err != nil {
+			return nil, nil, err
+		}
+		return sub.View, release, nil
 	}
 	if err := permitsQueue(d); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	view, err := c.broker.Queue(ctx, d)
-	if err != nil {
-		return nil, false, err
-	}
-	return view.Browse(ctx, after, compiled, max, fn)
+	v, err = c.broker.Queue(ctx, d)
+	return v, func() {}, err
 }
 
 func (c *Connection) compile(selector string) (queue.Selector, error) {
@@ -362,7 +381,7 @@ func (c *Connection) admitConsumer(d *destination.Destination) error {
 	if c.consumers >= c.options.MaxConsumers {
 		return fmt.Errorf("%w: a connection may have %d consumers", ErrBusy, c.options.MaxConsumers)
 	}
-	if d.Temporary {
+	if d != nil && d.Temporary {
 		t := c.temporaries[d.Name]
 		if t == nil {
 			return fmt.Errorf("%w: temporary destination %q can be consumed only by the connection that made it", ErrUnauthorized, d.Name)
@@ -379,7 +398,10 @@ func (c *Connection) admitConsumer(d *destination.Destination) error {
 func (c *Connection) consumerClosed(d *destination.Destination) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.temporaries[d.Name]; d.Temporary && t != nil {
+	if d == nil || !d.Temporary {
+		return
+	}
+	if t := c.temporaries[d.Name]; t != nil {
 		t.consumers--
 	}
 }

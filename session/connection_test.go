@@ -527,9 +527,10 @@ type noted struct {
 	drained, closed chan struct{}
 }
 
-func (*noted) Flush()                          {}
-func (n *noted) Drained(*queue.Consumer)       { close(n.drained) }
-func (n *noted) Closed(*queue.Consumer, error) { close(n.closed) }
+func (*noted) Flush()                                 {}
+func (*noted) Joined(int32, *destination.Destination) {}
+func (n *noted) Drained(*queue.Consumer)              { close(n.drained) }
+func (n *noted) Closed(*queue.Consumer, error)        { close(n.closed) }
 
 // What is tracked passes on all that the view says.
 func TestTrackedSinkIsTold(t *testing.T) {

@@ -71,7 +71,7 @@ func (s *Session) applyFlow(connectionStopped bool) {
 	consumers := s.consumerList()
 	s.mu.Unlock()
 	for _, k := range consumers {
-		k.holder.Pause(stopped)
+		k.pause(stopped)
 	}
 }
 
@@ -84,7 +84,8 @@ func (s *Session) consumerList() []*Consumer {
 }
 
 // Consume opens a consumer, whose deliveries go to sink once it has credit.
-func (s *Session) Consume(ctx context.Context, spec Spec, sink queue.Sink) (*Consumer, error) {
+func (s *Session) Consume(ctx context.Context, spec Spec, sink Sink) (*Consumer, error) {
+	spec = spec.virtual()
 	if err := spec.check(s.connection.ClientID()); err != nil {
 		return nil, err
 	}
@@ -92,20 +93,25 @@ func (s *Session) Consume(ctx context.Context, spec Spec, sink queue.Sink) (*Con
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.resolve(ctx, spec)
+	k := &Consumer{
+		session: s, spec: spec, selector: selector, sink: sink,
+		number: destination.Holder(s.connection.broker.NextNumber()),
+	}
+	if !destination.IsPattern(spec.Destination) {
+		if k.destination, err = s.resolve(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.connection.admitConsumer(k.destination); err != nil {
+		return nil, err
+	}
+	if k.destination != nil {
+		err = k.open(ctx, k.destination, spec)
+	} else {
+		err = s.consumePattern(ctx, k)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if err := s.connection.admitConsumer(d); err != nil {
-		return nil, err
-	}
-	k := &Consumer{session: s, destination: d, number: destination.Holder(s.connection.broker.NextNumber())}
-	if s.connection.options.Track {
-		sink = &trackingSink{consumer: k, next: sink}
-	}
-	if err := k.open(ctx, spec, selector, sink); err != nil {
-		s.connection.consumerClosed(d)
-		s.connection.consumerGone()
+		k.end(true)
 		return nil, err
 	}
 	if !s.add(k) {
@@ -170,7 +176,7 @@ func (s *Session) add(k *Consumer) bool {
 	s.consumers[k] = struct{}{}
 	stopped := s.stopped || !flowing
 	s.mu.Unlock()
-	k.holder.Pause(stopped)
+	k.pause(stopped)
 	return true
 }
 

@@ -110,8 +110,9 @@ func (s *sink) Deliver(d queue.Delivery) {
 	}
 }
 
-func (*sink) Flush()                    {}
-func (s *sink) Drained(*queue.Consumer) {}
+func (*sink) Flush()                                 {}
+func (*sink) Joined(int32, *destination.Destination) {}
+func (s *sink) Drained(*queue.Consumer)              {}
 
 func (s *sink) Closed(_ *queue.Consumer, err error) {
 	s.mu.Lock()

@@ -18,6 +18,8 @@ type Spec struct {
 	NoLocal         bool // subscriptions only: not what this connection's client id sent
 	Exclusive       bool // queues only: one such consumer is served at a time
 	Start           queue.Start
+
+	queueOfTopic bool // it was named as a virtual topic's queue
 }
 
 // check refuses what makes no sense before anything is opened.
@@ -37,10 +39,41 @@ func (s Spec) check(clientID string) error {
 		return fmt.Errorf("%w: noLocal is for unshared subscriptions", ErrInvalid)
 	case s.NoLocal && clientID == "":
 		return fmt.Errorf("%w: noLocal goes by client id, and the connection has none", ErrInvalid)
-	case s.Exclusive && s.Subscription != 0:
+	case s.Exclusive && s.Subscription != 0 && !s.queueOfTopic:
 		return fmt.Errorf("%w: an exclusive consumer is one of a queue; a topic has the exclusive subscription", ErrInvalid)
 	case s.Subscription == 0 && s.Start != (queue.Start{}):
 		return fmt.Errorf("%w: a queue begins at its first waiting message, not where a consumer says", ErrInvalid)
 	}
 	return nil
+}
+
+// virtual is s, or, if that is a queue of a virtual topic, such as
+// Consumer.G.VirtualTopic.ORDERS, the subscription of that name that its consumers
+// share.
+func (s Spec) virtual() Spec {
+	on, ok := destination.CutVirtual(s.Destination)
+	if !ok || s.Subscription != 0 {
+		return s
+	}
+	s.Name, s.Destination = s.Destination, on
+	s.Subscription, s.queueOfTopic = topic.SharedDurable, true
+	if s.DestinationKind != 0 {
+		s.DestinationKind = destination.KindTopic
+	}
+	return s
+}
+
+// subscription is what is to be opened on each topic; false for a queue.
+func (s Spec) subscription(clientID string) (topic.Spec, bool) {
+	t := topic.Spec{
+		Kind: s.Subscription, ClientID: clientID, Name: s.Name,
+		Selector: s.Selector, NoLocal: s.NoLocal, Start: s.Start,
+	}
+	if s.queueOfTopic { // its consumers choose, as those of a queue do
+		t.ClientID, t.Selector = "", ""
+	}
+	if destination.IsPattern(s.Destination) && s.Subscription != topic.Temporary {
+		t.Pattern = s.Destination
+	}
+	return t, s.Subscription != 0
 }

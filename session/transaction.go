@@ -45,28 +45,40 @@ func (s *Session) transacted() error {
 func (s *Session) Send(p *destination.Partition, batch record.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.mayAdd(len(batch))
+	if err == nil {
+		s.work.add(p.Log(), batch)
+	}
+	return err
+}
+
+// mayAdd says whether the transaction has room for sends of that many bytes. The
+// lock is held.
+func (s *Session) mayAdd(bytes int) error {
 	if err := s.transacted(); err != nil {
 		return err
 	}
-	w := &s.work
-	if w.refused != nil {
-		return w.refused
+	if s.work.refused != nil {
+		return s.work.refused
 	}
-	if limit := s.connection.broker.MaxUnitBytes(); w.bytes+len(batch) > limit {
+	if limit := s.connection.broker.MaxUnitBytes(); s.work.bytes+bytes > limit {
 		return fmt.Errorf("%w: a transaction may send %d bytes; commit more often, or have the broker keep a larger journal-file-size", ErrTooLarge, limit)
 	}
+	return nil
+}
+
+// add copies a batch.
+func (w *work) add(log *commitlog.Log, batch record.Batch) {
 	w.bytes += len(batch)
-	log := p.Log()
 	for i := range w.sends {
 		if w.sends[i].Log == log {
 			w.sends[i].Batches = append(w.sends[i].Batches, batch...)
 			w.records[i] += batch.Count()
-			return nil
+			return
 		}
 	}
 	w.sends = append(w.sends, commitlog.Write{Log: log, Batches: append([]byte(nil), batch...)})
 	w.records = append(w.records, batch.Count())
-	return nil
 }
 
 // note has the transaction acknowledge deliveries of k.
@@ -124,7 +136,8 @@ func (c *Connection) commit(done *work, w commitlog.Waiter) error {
 
 func settled(noted []part) (all []queue.Settled) {
 	for _, p := range noted {
-		all = append(all, queue.Settled{View: p.consumer.view, Holder: p.consumer.number, Spans: p.spans})
+		parts, _ := p.consumer.split(p.spans) // they were delivered so
+		all = append(all, parts...)
 	}
 	return all
 }

@@ -58,7 +58,7 @@ func (r *Registry) List(ctx context.Context, q Query) ([]Info, error) {
 		}
 	}
 	r.mu.Unlock()
-	infos := make([]Info, 0, len(found))
+	infos := r.emptyPatterns(q)
 	for _, e := range found {
 		i, ok, err := r.describe(ctx, e)
 		if err != nil {
@@ -93,7 +93,7 @@ func (r *Registry) describe(ctx context.Context, e *entry) (Info, bool, error) {
 	defer r.mu.Unlock()
 	return Info{
 		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, View: v.Stats().ViewInfo,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, View: v.Stats().ViewInfo,
 	}, true, nil
 }
 
@@ -147,8 +147,16 @@ func (r *Registry) View(ctx context.Context, topic [16]byte, id string) (v *queu
 	return r.use(ctx, found)
 }
 
-// Delete deletes the one durable subscription that q names, as Unsubscribe.
+// Delete deletes the one durable subscription that q names, as Unsubscribe; all
+// of a pattern's if it names a pattern.
 func (r *Registry) Delete(ctx context.Context, q Query) error {
+	n := name{durable: true, clientID: q.ClientID, subscribed: q.Name}
+	r.mu.Lock()
+	p := r.pattern[n]
+	r.mu.Unlock()
+	if p != nil && (q.Topic == "" || q.Topic == p.spec.Pattern) {
+		return r.Unsubscribe(ctx, q.ClientID, q.Name, false)
+	}
 	e, err := r.find(q)
 	if err != nil {
 		return err
@@ -158,6 +166,9 @@ func (r *Registry) Delete(ctx context.Context, q Query) error {
 
 // delete deletes what was found, unless it has consumers: ErrConflict.
 func (r *Registry) delete(ctx context.Context, e *entry) error {
+	if e.spec.Pattern != "" {
+		return fmt.Errorf("%w: the %s is one of the pattern %q, and goes with it", destination.ErrConflict, e, e.spec.Pattern)
+	}
 	done, err := r.take(ctx, e.spec.name())
 	if err != nil {
 		return err
@@ -211,7 +222,7 @@ func (r *Registry) Seek(ctx context.Context, q Query, to queue.Start) (Info, err
 	}
 	return Info{
 		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, View: e.view.Stats().ViewInfo,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, View: e.view.Stats().ViewInfo,
 	}, nil
 }
 
@@ -220,8 +231,8 @@ type waiter chan error
 
 func (w waiter) Committed(err error) { w <- err }
 
-// find returns the one durable subscription that q names. A share group's needs
-// the topic, if the group has several.
+// find returns the one durable subscription that q names. A share group's, and
+// one of a pattern, needs the topic, if there are several.
 func (r *Registry) find(q Query) (*entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -229,11 +240,11 @@ func (r *Registry) find(q Query) (*entry, error) {
 	if e == nil || !e.asked(q) {
 		e = nil
 		for _, g := range r.named {
-			if g.spec.Kind != ShareGroup || g.spec.Name != q.Name || !g.asked(q) || q.ClientID != "" {
+			if g.name().topic == [16]byte{} || g.spec.Name != q.Name || !g.asked(q) || q.ClientID != g.spec.ClientID {
 				continue
 			}
 			if e != nil {
-				return nil, fmt.Errorf("%w: share group %q has several topics; say which", destination.ErrInvalid, q.Name)
+				return nil, fmt.Errorf("%w: %q has several topics; say which", destination.ErrInvalid, q.Name)
 			}
 			e = g
 		}

@@ -18,5 +18,6 @@ type Info struct {
 	Kind     Kind
 	Selector string
 	NoLocal  bool
+	Pattern  string // whose subscription on Topic it is; Topic is the same if there is none yet
 	View     destination.ViewInfo
 }

@@ -23,6 +23,7 @@ type Record struct {
 	Name      string
 	Selector  string
 	NoLocal   bool
+	Pattern   string  // of which it is one; its own record has no topic
 	Start     []int64 // first offset, of each partition there was
 	CreatedMS int64
 }
@@ -63,6 +64,7 @@ type Registry struct {
 	closed  bool
 	turns   map[name]*turn
 	named   map[name]*entry
+	pattern map[name]*pattern // by the name without a topic
 	topics  map[[16]byte]map[*entry]struct{}
 	closing map[[16]byte]struct{} // topics that are being deleted
 	// lingering are the views of subscriptions that are gone while a session
@@ -85,6 +87,7 @@ func NewRegistry(o Options) *Registry {
 		o:       o,
 		turns:   map[name]*turn{},
 		named:   map[name]*entry{},
+		pattern: map[name]*pattern{},
 		topics:  map[[16]byte]map[*entry]struct{}{},
 		closing: map[[16]byte]struct{}{},
 	}
@@ -97,7 +100,7 @@ func (r *Registry) Restore(d *destination.Destination, rec Record) {
 		id: rec.ID, topic: d, start: rec.Start, createdMS: rec.CreatedMS,
 		spec: Spec{
 			Kind: rec.Kind, ClientID: rec.ClientID, Name: rec.Name,
-			Selector: rec.Selector, NoLocal: rec.NoLocal,
+			Selector: rec.Selector, NoLocal: rec.NoLocal, Pattern: rec.Pattern,
 		},
 	}
 	for p := range d.Partitions {
@@ -177,7 +180,12 @@ func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fre
 			return e, nil, false, nil
 		}
 	} else if s.Kind != Temporary {
-		old = r.named[s.name()]
+		if err := r.patternRule(s); err != nil {
+			return nil, nil, false, err
+		}
+		if old = r.named[s.nameOn(d)]; old != nil && old.spec.Kind == ShareGroup {
+			old = nil // it is what sameGroup returns, or refuses
+		}
 	}
 	if old != nil {
 		if err := r.rule(old, d, s); err != nil {
@@ -284,7 +292,7 @@ func (r *Registry) compile(selector string) (queue.Selector, error) {
 func (e *entry) record() Record {
 	return Record{
 		ID: e.id, Topic: e.topic.ID, Kind: e.spec.Kind, ClientID: e.spec.ClientID, Name: e.spec.Name,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Start: e.start, CreatedMS: e.createdMS,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, Start: e.start, CreatedMS: e.createdMS,
 	}
 }
 
@@ -362,6 +370,10 @@ func (r *Registry) Unsubscribe(ctx context.Context, clientID, subscribed string,
 	}
 	defer done()
 	r.mu.Lock()
+	if p := r.pattern[n]; p != nil && (!shared || p.spec.Kind != Durable) {
+		r.mu.Unlock()
+		return r.deletePattern(p)
+	}
 	e := r.named[n]
 	if e == nil || shared && e.spec.Kind == Durable {
 		err = fmt.Errorf("%w: no durable subscription %q of client id %q", destination.ErrNotFound, subscribed, clientID)

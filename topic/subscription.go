@@ -24,6 +24,7 @@ type Spec struct {
 	Name     string // needed for all but Temporary
 	Selector string
 	NoLocal  bool
+	Pattern  string      // of the topics, where there is one such subscription on each that it matches
 	Start    queue.Start // for a new one; the zero value is the topic's end
 }
 
@@ -56,7 +57,7 @@ func (s Spec) check() error {
 }
 
 // name identifies a subscription that has a name. Names are unique across
-// topics. Durable ones, shared or not, have one space of names, and shared
+// topics, but for those of one pattern, which are named by their topic too. Durable ones, shared or not, have one space of names, and shared
 // ones that are not durable another: Jakarta Messaging 3.1 §8.3.2, §8.3.4. What
 // a share group has is named by its topic too.
 type name struct {
@@ -94,14 +95,17 @@ type entry struct {
 }
 
 func (e *entry) matches(d *destination.Destination, s Spec) bool {
-	return e.topic.ID == d.ID && e.spec.Selector == s.Selector && e.spec.NoLocal == s.NoLocal
+	return e.topic.ID == d.ID && e.spec.Selector == s.Selector && e.spec.NoLocal == s.NoLocal && e.spec.Pattern == s.Pattern
 }
 
 // name is what the registry knows e by.
-func (e *entry) name() name {
-	n := e.spec.name()
-	if e.spec.Kind == ShareGroup {
-		n.topic = e.topic.ID
+func (e *entry) name() name { return e.spec.nameOn(e.topic) }
+
+// nameOn is name with the topic, for those that are named by that too.
+func (s Spec) nameOn(d *destination.Destination) name {
+	n := s.name()
+	if s.Kind == ShareGroup || s.Pattern != "" {
+		n.topic = d.ID
 	}
 	return n
 }

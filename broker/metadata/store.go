@@ -107,7 +107,8 @@ type Subscription struct {
 	Name      string  `json:"name"`
 	Selector  string  `json:"selector,omitempty"`
 	NoLocal   bool    `json:"no_local,omitempty"`
-	Start     []int64 `json:"start"` // first offset, of each partition there was
+	Pattern   string  `json:"pattern,omitempty"` // of which it is one; Topic is zero for the pattern itself
+	Start     []int64 `json:"start"`             // first offset, of each partition there was
 	CreatedMS int64   `json:"created_ms"`
 }
 

@@ -13,7 +13,15 @@ import (
 // valueVersion is the version of the values, which are JSON objects so that
 // people can read a file that the broker refuses. Fields may be added under
 // the same version; a change that an older release would misread raises it.
-const valueVersion = 1
+const valueVersion = 2
+
+// version is the lowest that has what v says: 2 are subscriptions of a pattern.
+func version(v any) int {
+	if s, ok := v.(Subscription); ok && s.Pattern != "" {
+		return 2
+	}
+	return 1
+}
 
 type versioned[T any] struct {
 	Version int `json:"version"`
@@ -21,7 +29,7 @@ type versioned[T any] struct {
 }
 
 func encode[T any](v T) ([]byte, error) {
-	return json.Marshal(versioned[T]{valueVersion, v})
+	return json.Marshal(versioned[T]{version(v), v})
 }
 
 // decode reads the value of one key; what names it in errors.

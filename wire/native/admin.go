@@ -195,6 +195,7 @@ type SubscriptionInfo struct {
 	Kind     string   `msgpack:"kind" json:"kind"` // "durable", "shared-durable", "shared", "exclusive", "temporary"
 	Selector string   `msgpack:"selector" json:"selector"`
 	NoLocal  bool     `msgpack:"no_local" json:"no_local"`
+	Pattern  string   `msgpack:"pattern" json:"pattern"` // whose subscription on Topic it is; "": it is of Topic alone
 	View     ViewInfo `msgpack:"view" json:"view"`
 }
 

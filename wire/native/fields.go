@@ -472,6 +472,21 @@ func (f *Drained) decode(d *decoder) {
 }
 
 // Type implements Frame.
+func (*Joined) Type() Type { return TypeJoined }
+
+func (f *Joined) encode(e *encoder) {
+	e.uint(f.Consumer)
+	e.uint(f.Member)
+	e.text(f.Destination)
+}
+
+func (f *Joined) decode(d *decoder) {
+	f.Consumer = d.uint()
+	f.Member = d.uint()
+	f.Destination = d.text()
+}
+
+// Type implements Frame.
 func (*ConsumerClosed) Type() Type { return TypeConsumerClosed }
 
 func (f *ConsumerClosed) encode(e *encoder) {

@@ -38,6 +38,7 @@ const (
 	TypeDrained        Type = 37
 	TypeConsumerClosed Type = 38
 	TypeGoAway         Type = 39
+	TypeJoined         Type = 40
 )
 
 var typeNames = map[Type]string{
@@ -47,7 +48,7 @@ var typeNames = map[Type]string{
 	TypeBrowse: "Browse", TypeTemporary: "Temporary", TypeAdmin: "Admin", TypePing: "Ping", TypePong: "Pong",
 	TypeBye: "Bye", TypeFetch: "Fetch", TypeGroup: "Group", TypeEndWork: "EndWork", TypeBranch: "Branch",
 	TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
-	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway",
+	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway", TypeJoined: "Joined",
 }
 
 func (t Type) String() string {
@@ -365,6 +366,17 @@ type ConsumerClosed struct {
 	Consumer uint64
 	Error    Error
 }
+
+// Joined says that a destination is one of those that a consumer of a pattern
+// consumes: from here on, Deliver's partitions from Member<<MemberShift on are its.
+type Joined struct {
+	Consumer, Member uint64
+	Destination      string
+}
+
+// MemberShift is where a partition's number ends and that of its destination
+// among the consumer's begins.
+const MemberShift = 14
 
 // GoAway says that the broker drains and takes nothing new.
 type GoAway struct{ Message string }

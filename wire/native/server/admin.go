@@ -189,7 +189,7 @@ func viewInfo(v session.ViewInfo) native.ViewInfo {
 func subscriptionInfo(s session.SubscriptionInfo) native.SubscriptionInfo {
 	return native.SubscriptionInfo{
 		Topic: s.Topic, ClientID: s.ClientID, Name: s.Name, Kind: s.Kind.String(),
-		Selector: s.Selector, NoLocal: s.NoLocal, View: viewInfo(s.View),
+		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, View: viewInfo(s.View),
 	}
 }
 

@@ -30,6 +30,11 @@ func (k *consumer) Deliver(d queue.Delivery) { k.c.out.deliverBatch(k.number, d)
 // Flush implements queue.Sink.
 func (k *consumer) Flush() { k.c.out.flushDirect() }
 
+// Joined implements session.Sink.
+func (k *consumer) Joined(member int32, d *destination.Destination) {
+	k.c.out.append(&native.Joined{Consumer: k.number, Member: uint64(member), Destination: d.Name}, nil)
+}
+
 // Drained implements queue.Sink.
 func (k *consumer) Drained(*queue.Consumer) {
 	k.c.out.append(&native.Drained{Consumer: k.number}, nil)

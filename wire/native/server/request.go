@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/polylog-mq/polylog/destination"
@@ -96,6 +97,13 @@ func (c *connection) resolve(f *native.Resolve) error {
 	if err != nil {
 		return err
 	}
+	if destination.IsPattern(f.Name) {
+		all, err := c.state.ResolveList(c.ctx, f.Name, kind)
+		if err != nil {
+			return err
+		}
+		return c.resolvedAll(f, all)
+	}
 	d, err := c.state.Resolve(c.ctx, f.Name, kind)
 	if err != nil {
 		return err
@@ -105,13 +113,10 @@ func (c *connection) resolve(f *native.Resolve) error {
 
 // resolved gives d a handle, if this connection may send to it, and answers.
 func (c *connection) resolved(request uint64, d *destination.Destination) error {
-	if d.Internal {
-		return fmt.Errorf("%w: %q is the broker's own", session.ErrUnauthorized, d.Name)
-	}
-	if err := c.state.Authorize(session.OperationSend, d.Name); err != nil {
+	if err := c.sendable(d); err != nil {
 		return err
 	}
-	handle, err := c.handles.add(d, c.server.options.MaxHandles)
+	handle, err := c.handles.add(d.Name, target{destination: d}, c.server.options.MaxHandles)
 	if err != nil {
 		return err
 	}
@@ -120,6 +125,32 @@ func (c *connection) resolved(request uint64, d *destination.Destination) error 
 		Partitions: uint64(len(d.Partitions)), MaxMessage: uint64(d.Settings.MaxMessageBytes),
 	}).Append(nil)
 	c.out.append(&native.OK{Request: request, Body: body}, nil)
+	return nil
+}
+
+func (c *connection) sendable(d *destination.Destination) error {
+	if d.Internal {
+		return fmt.Errorf("%w: %q is the broker's own", session.ErrUnauthorized, d.Name)
+	}
+	return c.state.Authorize(session.OperationSend, d.Name)
+}
+
+// resolvedAll gives a list of destinations one handle. It has one partition: each
+// of them routes by itself.
+func (c *connection) resolvedAll(f *native.Resolve, all []*destination.Destination) error {
+	largest := int64(math.MaxInt64)
+	for _, d := range all {
+		if err := c.sendable(d); err != nil {
+			return err
+		}
+		largest = min(largest, d.Settings.MaxMessageBytes)
+	}
+	handle, err := c.handles.add(fmt.Sprintf("%d,%s", f.Kind, f.Name), target{all: all}, c.server.options.MaxHandles)
+	if err != nil {
+		return err
+	}
+	body := (&native.Resolved{Handle: handle, Name: f.Name, Kind: f.Kind, Partitions: 1, MaxMessage: uint64(largest)}).Append(nil)
+	c.out.append(&native.OK{Request: f.Request, Body: body}, nil)
 	return nil
 }
 
@@ -145,47 +176,53 @@ func (c *connection) unsubscribe(f *native.Unsubscribe) error {
 	return nil
 }
 
+// target is what a handle stands for: a destination, or a list of them.
+type target struct {
+	destination *destination.Destination
+	all         []*destination.Destination
+}
+
 // handles numbers the destinations that a connection sends to, from 1. The
 // ordered lane adds, the reader looks up.
 type handles struct {
-	list   atomic.Pointer[[]*destination.Destination]
+	list   atomic.Pointer[[]target]
 	byName map[string]uint64 // of the lane
 }
 
-// add returns the handle of d. A destination that was altered or made anew
+// add returns the handle of t. A destination that was altered or made anew
 // under its old name keeps the handle, which from then on means the new one.
-func (h *handles) add(d *destination.Destination, limit int) (uint64, error) {
-	var old []*destination.Destination
+func (h *handles) add(name string, t target, limit int) (uint64, error) {
+	var old []target
 	if l := h.list.Load(); l != nil {
 		old = *l
 	}
-	handle, known := h.byName[d.Name]
-	if known && old[handle-1] == d {
+	handle, known := h.byName[name]
+	if known && t.all == nil && old[handle-1].destination == t.destination {
 		return handle, nil
 	}
-	list := append(make([]*destination.Destination, 0, len(old)+1), old...)
+	list := append(make([]target, 0, len(old)+1), old...)
 	if known {
-		list[handle-1] = d
+		list[handle-1] = t
 	} else {
 		if len(list) >= limit {
 			return 0, fmt.Errorf("%w: a connection may resolve %d destinations", session.ErrBusy, limit)
 		}
-		list = append(list, d)
+		list = append(list, t)
 		handle = uint64(len(list))
 		if h.byName == nil {
 			h.byName = map[string]uint64{}
 		}
-		h.byName[d.Name] = handle
+		h.byName[name] = handle
 	}
 	h.list.Store(&list)
 	return handle, nil
 }
 
-// get returns the destination of a handle, or nil.
-func (h *handles) get(handle uint64) *destination.Destination {
+// get returns what a handle stands for, or nil.
+func (h *handles) get(handle uint64) *target {
 	l := h.list.Load()
 	if l == nil || handle == 0 || handle > uint64(len(*l)) {
 		return nil
 	}
-	return (*l)[handle-1]
+	return &(*l)[handle-1]
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +26,13 @@ const (
 // send handles a Send: checks it, and gathers it with its neighbours.
 func (c *connection) send(f *native.Send, payload []byte) {
 	s := c.session(f.Session)
+	if t := c.handles.get(f.Handle); t != nil && t.all != nil {
+		c.sends.flush(c) // so that the order stays
+		if err := c.sendAll(s, t.all, f, payload); err != nil {
+			c.out.fail(f.Request, err)
+		}
+		return
+	}
 	p, err := c.sendTo(s, f, payload)
 	switch {
 	case err == nil && s.Mode() != session.AckTransacted:
@@ -47,28 +55,85 @@ func (c *connection) send(f *native.Send, payload []byte) {
 // or, with durability=memory, written, and a destination on disk gives the
 // stronger one.
 func (c *connection) sendTo(s *session.Session, f *native.Send, payload []byte) (*destination.Partition, error) {
-	if c.draining.Load() {
-		return nil, errDraining
+	if err := c.maySend(s, f); err != nil {
+		return nil, err
 	}
-	if s == nil {
-		return nil, fmt.Errorf("session %d: %w on this connection", f.Session, session.ErrNotFound)
-	}
-	d := c.handles.get(f.Handle)
-	if d == nil {
+	t := c.handles.get(f.Handle)
+	if t == nil {
 		return nil, fmt.Errorf("destination handle %d: %w on this connection; resolve the destination first", f.Handle, session.ErrNotFound)
 	}
+	d := t.destination
 	if f.Partition >= uint64(len(d.Partitions)) {
 		return nil, fmt.Errorf("%w: partition %d of %q, which has %d", session.ErrInvalid, f.Partition, d.Name, len(d.Partitions))
 	}
 	p := d.Partitions[f.Partition]
-	if p.Paused() {
-		return nil, fmt.Errorf("%q: %w; it takes messages again once it is resumed", d.Name, session.ErrPaused)
+	if err := takes(d, p, len(payload)); err != nil {
+		return nil, err
 	}
-	limit := d.Settings.MaxMessageBytes
-	if int64(len(payload)) > limit {
-		return nil, fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", session.ErrTooLarge, len(payload), d.Name, limit)
+	return p, checkBatch(payload, int(d.Settings.MaxMessageBytes))
+}
+
+func (c *connection) maySend(s *session.Session, f *native.Send) error {
+	switch {
+	case c.draining.Load():
+		return errDraining
+	case s == nil:
+		return fmt.Errorf("session %d: %w on this connection", f.Session, session.ErrNotFound)
 	}
-	return p, checkBatch(payload, int(limit))
+	return nil
+}
+
+// takes says whether p of d takes a batch of that many bytes now.
+func takes(d *destination.Destination, p *destination.Partition, bytes int) error {
+	switch limit := d.Settings.MaxMessageBytes; {
+	case p.Paused():
+		return fmt.Errorf("%q: %w; it takes messages again once it is resumed", d.Name, session.ErrPaused)
+	case int64(bytes) > limit:
+		return fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", session.ErrTooLarge, bytes, d.Name, limit)
+	}
+	return nil
+}
+
+// sendAll sends a batch to all destinations of a list.
+func (c *connection) sendAll(s *session.Session, all []*destination.Destination, f *native.Send, payload []byte) error {
+	if err := c.maySend(s, f); err != nil {
+		return err
+	}
+	limit := math.MaxInt
+	for _, d := range all {
+		for _, p := range d.Partitions {
+			if err := takes(d, p, len(payload)); err != nil {
+				return err
+			}
+		}
+		limit = min(limit, int(d.Settings.MaxMessageBytes))
+	}
+	if err := checkBatch(payload, limit); err != nil {
+		return err
+	}
+	c.underWay.Add(1)
+	err := s.SendAll(all, record.Batch(payload), &unitSend{c, f.Request})
+	if err != nil {
+		c.underWay.Add(-1)
+	}
+	return err
+}
+
+// unitSend answers a Send that several logs have taken, and so has no offset.
+type unitSend struct {
+	c       *connection
+	request uint64
+}
+
+// Committed implements commitlog.Waiter.
+func (u *unitSend) Committed(err error) {
+	if err != nil {
+		u.c.out.fail(u.request, err)
+	} else {
+		u.c.out.append(&native.Confirm{Request: u.request, Base: -1}, nil)
+	}
+	u.c.out.flush()
+	u.c.underWay.Add(-1)
 }
 
 // checkBatch checks a producer's batch. Control batches, producer ids and
