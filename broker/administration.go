@@ -151,7 +151,7 @@ func (b *Broker) AlterDestination(ctx context.Context, name string, settings map
 	b.mu.Lock()
 	e.d = changed
 	b.mu.Unlock()
-	pause(changed.Partitions, changed.Settings.PausesPuts())
+	configure(changed.Partitions, &changed.Settings)
 	err = b.topics.Reconfigure(changed)
 	if e.view != nil {
 		err = errors.Join(err, e.view.Reconfigure(changed))

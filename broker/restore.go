@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/destination"
@@ -70,13 +71,15 @@ func (b *Broker) openPartitions(d *destination.Destination, have []*destination.
 		}
 		d.Partitions = append(d.Partitions, destination.NewPartition(int32(p), log, b.store.Epoch()))
 	}
-	pause(d.Partitions[len(have):], d.Settings.PausesPuts())
+	configure(d.Partitions[len(have):], &d.Settings)
 	return nil
 }
 
-func pause(partitions []*destination.Partition, paused bool) {
+// configure tells partitions what the settings say about sends.
+func configure(partitions []*destination.Partition, s *destination.Settings) {
 	for _, p := range partitions {
-		p.Pause(paused)
+		p.Pause(s.PausesPuts())
+		p.Deduplicate(s.DuplicateWindow, time.Duration(s.DuplicateWindowMS)*time.Millisecond)
 	}
 }
 

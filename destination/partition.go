@@ -23,7 +23,8 @@ type Partition struct {
 	mu       sync.Mutex
 	watchers atomic.Pointer[[]*watcher]
 
-	producing producing
+	producing  producing
+	duplicates duplicates
 }
 
 // watcher has an address, so that a function can be found again to cancel it.

@@ -356,6 +356,9 @@ func (w loadWaiter) Committed(err error) { w <- err }
 
 // cut is told by the log, which is locked, what it will not have.
 func (p *Partition) cut(end int64) {
+	if p.Deduplicates() {
+		p.duplicates.cut(end)
+	}
 	t := &p.producing
 	t.mu.Lock()
 	defer t.mu.Unlock()

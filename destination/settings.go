@@ -66,6 +66,8 @@ type Settings struct {
 	RedeliveryMultiplier float64       // redelivery.multiplier
 	RedeliveryMaxDelay   time.Duration // redelivery.max.delay
 	RedeliveryJitter     float64       // redelivery.jitter
+	DuplicateWindow      int           // duplicate.window; 0 is none
+	DuplicateWindowMS    int64         // duplicate.window.ms; 0 is no limit
 	LockTimeout          time.Duration // lock.timeout
 	PriorityWindow       int           // priority.window
 	Groups               string        // groups
@@ -205,6 +207,14 @@ var settings = [...]setting{
 	{
 		SettingInfo{"redelivery.jitter", "factor", "0", "By what part of itself a redelivery's wait may be shorter, 0 to 1: what failed together comes back apart."},
 		func(s *Settings) value { return factorValue{&s.RedeliveryJitter, 0, 1} },
+	},
+	{
+		SettingInfo{"duplicate.window", "count", "0", "Of how many messages of a partition the ids are remembered: one that is sent again is stored once. 0 is none."},
+		func(s *Settings) value { return countValue{&s.DuplicateWindow, 0, 1 << 20} },
+	},
+	{
+		SettingInfo{"duplicate.window.ms", "milliseconds", "0", "How long the ids of duplicate.window are remembered; 0 is no limit."},
+		func(s *Settings) value { return millisValue{&s.DuplicateWindowMS, 0} },
 	},
 	{
 		SettingInfo{"lock.timeout", "duration", "30s", "How long a holder without a session (share groups, HTTP) may keep a message."},

@@ -245,8 +245,9 @@ func (c *Connection) PrepareBranch(x destination.XID) (readOnly bool, err error)
 	noted := w.noted.takeAll()
 	sends := make([]destination.BranchSend, len(w.sends))
 	for i := range w.sends {
-		id := w.sends[i].Log.ID()
-		sends[i] = destination.BranchSend{Topic: id.Topic, Partition: id.Partition, Records: w.records[i], Batches: w.sends[i].Batches}
+		s := &w.sends[i]
+		id := s.partition.Log().ID()
+		sends[i] = destination.BranchSend{Topic: id.Topic, Partition: id.Partition, Records: s.records, Batches: s.batches}
 	}
 	if err := c.broker.PrepareBranch(x, settled(noted), sends); err != nil {
 		giveBack(noted, nil)

@@ -8,7 +8,6 @@ import (
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/destination/record"
-	"github.com/polylog-mq/polylog/queue"
 )
 
 // ResolveList returns the destinations of a list of names, such as
@@ -36,7 +35,7 @@ func (c *Connection) ResolveList(ctx context.Context, list string, kind destinat
 // session it is of the transaction, and w is told at once; else w is told when
 // all of it is on disk. If SendAll returns an error, w is not told.
 func (s *Session) SendAll(to []*destination.Destination, batch record.Batch, w commitlog.Waiter) error {
-	var sends []commitlog.Write
+	var sends []send
 	size := 0
 	for _, d := range to {
 		parts, err := s.parts(d, batch)
@@ -44,17 +43,17 @@ func (s *Session) SendAll(to []*destination.Destination, batch record.Batch, w c
 			return err
 		}
 		for _, part := range parts {
-			size += len(part.Batches)
+			size += len(part.batches)
 		}
 		sends = append(sends, parts...)
 	}
 	if s.mode != AckTransacted {
-		return s.connection.broker.Commit(&queue.Unit{Sends: sends, Done: w})
+		return s.connection.unit(nil, sends, w)
 	}
 	s.mu.Lock()
 	err := s.mayAdd(size)
 	for i := 0; err == nil && i < len(sends); i++ {
-		s.work.add(sends[i].Log, sends[i].Batches)
+		s.work.add(sends[i].partition, sends[i].batches, sends[i].records)
 	}
 	s.mu.Unlock()
 	if err == nil {
@@ -64,9 +63,9 @@ func (s *Session) SendAll(to []*destination.Destination, batch record.Batch, w c
 }
 
 // parts is a batch by the partitions of d that its records belong to.
-func (s *Session) parts(d *destination.Destination, batch record.Batch) ([]commitlog.Write, error) {
+func (s *Session) parts(d *destination.Destination, batch record.Batch) ([]send, error) {
 	if len(d.Partitions) == 1 {
-		return []commitlog.Write{{Log: d.Partitions[0].Log(), Batches: append([]byte(nil), batch...)}}, nil
+		return []send{{d.Partitions[0], append([]byte(nil), batch...), batch.Count()}}, nil
 	}
 	var r record.Reader
 	if err := r.Reset(batch, maxOpened); err != nil {
@@ -93,9 +92,9 @@ func (s *Session) parts(d *destination.Destination, batch record.Batch) ([]commi
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var parts []commitlog.Write
+	var parts []send
 	for _, p := range order {
-		parts = append(parts, commitlog.Write{Log: p.Log(), Batches: builders[p].Batch()})
+		parts = append(parts, send{p, builders[p].Batch(), builders[p].Count()})
 	}
 	return parts, nil
 }

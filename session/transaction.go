@@ -18,11 +18,17 @@ const maxNoted = 1 << 16
 // acknowledged is its consumers' still, so that with the session it is gone, as
 // if rolled back.
 type work struct {
-	sends   []commitlog.Write // one for each partition
-	records []int             // of sends
+	sends   []send // one for each partition
 	bytes   int
 	noted   history
 	refused error // it can only be rolled back, and holds nothing any more
+}
+
+// send is whole batches for one partition.
+type send struct {
+	partition *destination.Partition
+	batches   []byte
+	records   int
 }
 
 func (w *work) empty() bool { return len(w.sends) == 0 && len(w.noted.runs) == 0 && w.refused == nil }
@@ -47,7 +53,7 @@ func (s *Session) Send(p *destination.Partition, batch record.Batch) error {
 	defer s.mu.Unlock()
 	err := s.mayAdd(len(batch))
 	if err == nil {
-		s.work.add(p.Log(), batch)
+		s.work.add(p, batch, batch.Count())
 	}
 	return err
 }
@@ -68,17 +74,16 @@ func (s *Session) mayAdd(bytes int) error {
 }
 
 // add copies a batch.
-func (w *work) add(log *commitlog.Log, batch record.Batch) {
+func (w *work) add(p *destination.Partition, batch []byte, records int) {
 	w.bytes += len(batch)
 	for i := range w.sends {
-		if w.sends[i].Log == log {
-			w.sends[i].Batches = append(w.sends[i].Batches, batch...)
-			w.records[i] += batch.Count()
+		if s := &w.sends[i]; s.partition == p {
+			s.batches = append(s.batches, batch...)
+			s.records += records
 			return
 		}
 	}
-	w.sends = append(w.sends, commitlog.Write{Log: log, Batches: append([]byte(nil), batch...)})
-	w.records = append(w.records, batch.Count())
+	w.sends = append(w.sends, send{p, append([]byte(nil), batch...), records})
 }
 
 // note has the transaction acknowledge deliveries of k.
@@ -122,16 +127,65 @@ func (s *Session) Commit(w commitlog.Waiter) error {
 // commit commits work, and tells w as Session.Commit does.
 func (c *Connection) commit(done *work, w commitlog.Waiter) error {
 	end := &commit{noted: done.noted.takeAll(), next: w}
-	unit := &queue.Unit{Settled: settled(end.noted), Sends: done.sends, Done: end}
-	if len(unit.Sends) == 0 && len(unit.Settled) == 0 {
-		w.Committed(nil)
-		return nil
-	}
-	if err := c.broker.Commit(unit); err != nil {
+	if err := c.unit(settled(end.noted), done.sends, end); err != nil {
 		giveBack(end.noted, nil)
 		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	return nil
+}
+
+// unit commits what is settled and sent at once. Messages that are there already
+// are left out (destination.Partition.Reserve). If it returns an error, w is not told.
+func (c *Connection) unit(settled []queue.Settled, sends []send, w commitlog.Waiter) error {
+	u := &queue.Unit{Settled: settled, Done: w}
+	r := &reservations{unit: u, next: w}
+	for _, s := range sends {
+		var reserved *destination.Reservation
+		if s.partition.Deduplicates() {
+			var err error
+			if s.batches, reserved, err = s.partition.Reserve(s.batches); err != nil {
+				r.done(err)
+				return err
+			}
+		}
+		if len(s.batches) == 0 {
+			continue
+		}
+		u.Sends = append(u.Sends, commitlog.Write{Log: s.partition.Log(), Batches: s.batches})
+		if r.all = append(r.all, reserved); reserved != nil {
+			u.Done = r
+		}
+	}
+	if len(u.Sends) == 0 && len(u.Settled) == 0 {
+		w.Committed(nil)
+		return nil
+	}
+	err := c.broker.Commit(u)
+	if err != nil {
+		r.done(err)
+	}
+	return err
+}
+
+// reservations are of the sends of a unit, nil for those that need none.
+type reservations struct {
+	unit *queue.Unit
+	all  []*destination.Reservation
+	next commitlog.Waiter
+}
+
+// Committed implements commitlog.Waiter.
+func (r *reservations) Committed(err error) {
+	r.done(err)
+	r.next.Committed(err)
+}
+
+func (r *reservations) done(err error) {
+	for i, reserved := range r.all {
+		if reserved != nil {
+			reserved.Done(r.unit.Sends[i].Base, err)
+		}
+	}
 }
 
 func settled(noted []part) (all []queue.Settled) {

@@ -37,6 +37,9 @@ func (c *connection) send(f *native.Send, payload []byte) {
 	switch {
 	case err == nil && s.Mode() != session.AckTransacted:
 		c.sends.add(c, p, f.Request, payload)
+		if p.Deduplicates() { // its receipts would say where its neighbours' are not
+			c.sends.flush(c)
+		}
 		return
 	case err == nil:
 		err = s.Send(p, record.Batch(payload))
@@ -161,7 +164,7 @@ type sendGather struct {
 }
 
 func (g *sendGather) add(c *connection, p *destination.Partition, request uint64, payload []byte) {
-	if g.group != nil && (g.partition != p || len(g.batches)+len(payload) > gatherBytes || len(g.group.sends) == gatherSends) {
+	if g.group != nil && (g.partition != p || p.Deduplicates() || len(g.batches)+len(payload) > gatherBytes || len(g.group.sends) == gatherSends) {
 		g.flush(c)
 	}
 	c.hold(true)
@@ -247,7 +250,7 @@ func (g *sendGroup) free() {
 }
 
 func (g *sendGroup) append(p *destination.Partition, batches []byte) error {
-	base, err := p.Append(batches, g)
+	base, err := p.Send(batches, g)
 	if err != nil {
 		return err
 	}
