@@ -88,7 +88,7 @@ func encodeMessage(v *Message, p *parcel) error {
 	}
 	timestamp := p.message.Timestamp
 	p.message = v.Message
-	p.message.Timestamp = timestamp
+	p.message.Timestamp, p.message.ID, p.message.Properties = timestamp, "", nil
 	if len(v.Properties) > 0 { // options may add to them
 		p.message.Properties = make(map[string]any, len(v.Properties))
 		for name, value := range v.Properties {

@@ -1,6 +1,7 @@
 package polylog
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -69,6 +70,40 @@ func NewValue(v any) (*Message, error) {
 
 // NewMessage returns a message without a body.
 func NewMessage() *Message { return newMessage(BodyNone, nil) }
+
+// With returns a copy of the message, which shares nothing with m, with the
+// options set as a send at this moment would set them: what they say of a delay or
+// a time to live counts from now, which becomes its Timestamp. Sending the copy
+// with WithIdentity and that Timestamp sends what m would have been. The id is
+// that of WithIdentity, else none.
+//
+// Errors: ErrInvalid, for what cannot be sent, and for WithPartition, which is no
+// part of a message.
+func (m *Message) With(opts ...PutOption) (*Message, error) {
+	p := newParcel()
+	defer p.free()
+	if err := encodeMessage(m, p); err != nil {
+		return nil, err
+	}
+	if err := p.apply(opts); err != nil {
+		return nil, err
+	}
+	if p.partition != anyPartition {
+		return nil, &Error{Code: "invalid", Message: "a partition is no part of a message"}
+	}
+	out := &Message{Message: p.message}
+	for name, value := range out.Properties {
+		if record.ReservedProperty(name) {
+			return nil, fmt.Errorf("%w: %w: %q", ErrInvalid, record.ErrReservedName, name)
+		}
+		if b, ok := value.([]byte); ok {
+			out.Properties[name] = bytes.Clone(b)
+		}
+	}
+	out.Key, out.Body = bytes.Clone(out.Key), bytes.Clone(out.Body)
+	out.PropertyTypes, out.Offset, out.Partition = nil, 0, 0
+	return out, nil
+}
 
 func newMessage(kind BodyKind, body []byte) *Message {
 	m := &Message{}

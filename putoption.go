@@ -2,6 +2,7 @@ package polylog
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/polylog-mq/polylog/destination/record"
@@ -31,6 +32,7 @@ const (
 	putProperty
 	putNonPersistent
 	putPartition
+	putIdentity
 )
 
 // WithPriority sets JMSPriority, from 0 to 9; the default is 4.
@@ -76,6 +78,16 @@ func WithReplyTo(queue string) PutOption { return PutOption{set: putReplyTo, nam
 // float32, float64, string or []byte.
 func WithProperty(name string, value any) PutOption {
 	return PutOption{set: putProperty, name: name, value: value}
+}
+
+// WithIdentity sends the message under this id and as of this time, in place of
+// an id of the session's and the time of the send: for a message that was handed
+// over earlier (Jakarta Messaging 3.1 §3.4.4), or that is sent again. An id begins
+// with "ID:" (§3.4.3), and is unique. Messages without a key whose ids are the
+// same up to the last "-" go to one partition, whatever session sends them. What
+// options in front of it say of a delay or a time to live counts from the send.
+func WithIdentity(id string, sent time.Time) PutOption {
+	return PutOption{set: putIdentity, name: id, n: sent.UnixMilli()}
 }
 
 // NonPersistent asks for confirmation once the message is written: Jakarta
@@ -128,6 +140,11 @@ func (o *PutOption) apply(m *record.Message) error {
 		m.ReplyTo, m.ReplyToKind = o.name, record.DestinationQueue
 	case putProperty:
 		return setProperty(m, o.name, o.value)
+	case putIdentity:
+		if !strings.HasPrefix(o.name, "ID:") {
+			return &Error{Code: "invalid", Message: fmt.Sprintf("the message id %q does not begin with \"ID:\"", o.name)}
+		}
+		m.ID, m.Timestamp = o.name, o.n
 	case putNonPersistent:
 		m.NonPersistent = true
 	}

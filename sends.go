@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"strings"
 	"sync"
 
 	"github.com/polylog-mq/polylog/destination/record"
@@ -69,7 +71,7 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 	partition := p.partition
 	switch {
 	case partition == anyPartition:
-		partition = int32(record.Partition(p.message.Key, s.s.producer, int(r.Partitions)))
+		partition = int32(record.Partition(p.message.Key, s.producer(p), int(r.Partitions)))
 	case partition < 0 || uint64(partition) >= r.Partitions:
 		return Receipt{}, &Error{Code: native.CodeNotFound, Message: fmt.Sprintf("there is no partition %d: the destination has %d", partition, r.Partitions)}
 	}
@@ -93,6 +95,18 @@ func (s *sends) append(ctx context.Context, d *destination, p *parcel, w *waiter
 	return receipt, nil
 }
 
+// producer is who sends p, as far as the choice of a partition goes: the session,
+// or what the id that p was given names.
+func (s *sends) producer(p *parcel) uint64 {
+	given := p.message.ID
+	if given == "" {
+		return s.s.producer
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(bytesOf(given[:strings.LastIndexByte(given, '-')+1]))
+	return h.Sum64()
+}
+
 // add adds p to the lane's batch, or to another one where that would become longer
 // than most. It returns a lane that is to be enqueued, if there is one.
 func (s *sends) add(key laneKey, p *parcel, size, most int, w *waiter, done func(Receipt, error), async bool) (Receipt, *lane, error) {
@@ -113,6 +127,9 @@ func (s *sends) add(key laneKey, p *parcel, size, most int, w *waiter, done func
 	b := l.open
 	s.s.work.use()
 	id := messageID{s.s.idPrefix, s.lastID + 1}
+	if given := p.message.ID; given != "" {
+		id = messageID{prefix: given}
+	}
 	if err := p.appendTo(b.builder, id); err != nil {
 		return Receipt{}, nil, err
 	}

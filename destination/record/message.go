@@ -25,10 +25,11 @@ type Message struct {
 
 // AppendTo adds the message to w as a record. The JMS header comes first, then
 // the properties by name, as readable text. The value is never null, for that
-// would be a tombstone to compaction.
+// would be a tombstone to compaction. Headers of polylog's own, whose names no
+// property can have, may come between the two.
 //
 // Errors, after which w is as before: ErrReservedName and ErrPropertyType.
-func (m *Message) AppendTo(w *Builder) error {
+func (m *Message) AppendTo(w *Builder, own ...Header) error {
 	w.names, w.types = w.names[:0], w.types[:0]
 	for name, value := range m.Properties {
 		if ReservedProperty(name) {
@@ -55,6 +56,7 @@ func (m *Message) AppendTo(w *Builder) error {
 	meta.PropertyTypes = w.types
 	w.text = AppendMeta(w.text[:0], &meta)
 	w.headers = append(w.headers[:0], Header{JMSHeader, w.text})
+	w.headers = append(w.headers, own...)
 	for _, name := range w.names {
 		from := len(w.text)
 		w.text = appendProperty(w.text, m.Properties[name])
