@@ -151,7 +151,7 @@ func (b *Broker) AlterDestination(ctx context.Context, name string, settings map
 	b.mu.Lock()
 	e.d = changed
 	b.mu.Unlock()
-	configure(changed.Partitions, &changed.Settings)
+	b.configure(changed)
 	err = b.topics.Reconfigure(changed)
 	if e.view != nil {
 		err = errors.Join(err, e.view.Reconfigure(changed))

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
+	"github.com/polylog-mq/polylog/queue"
 	"github.com/polylog-mq/polylog/topic"
 )
 
@@ -71,16 +73,42 @@ func (b *Broker) openPartitions(d *destination.Destination, have []*destination.
 		}
 		d.Partitions = append(d.Partitions, destination.NewPartition(int32(p), log, b.store.Epoch()))
 	}
-	configure(d.Partitions[len(have):], &d.Settings)
+	if have == nil { // else it is done when the destination is known to have changed
+		b.configure(d)
+	}
 	return nil
 }
 
-// configure tells partitions what the settings say about sends.
-func configure(partitions []*destination.Partition, s *destination.Settings) {
-	for _, p := range partitions {
+// configure tells the partitions of d what the settings say about sends.
+func (b *Broker) configure(d *destination.Destination) {
+	s := &d.Settings
+	var room *destination.Room
+	if s.MaxLength > 0 {
+		room = destination.NewRoom(int64(s.MaxLength), s.Overflow == destination.OverflowBlock, func() int64 { return b.length(d) })
+	}
+	for _, p := range d.Partitions {
 		p.Pause(s.PausesPuts())
 		p.Deduplicate(s.DuplicateWindow, time.Duration(s.DuplicateWindowMS)*time.Millisecond)
+		p.Limit(room)
 	}
+}
+
+// length is how many messages wait in a queue, or in the longest subscription.
+func (b *Broker) length(d *destination.Destination) int64 {
+	n := b.topics.Length(d.ID)
+	b.mu.RLock()
+	var v *queue.View
+	if e := b.byID[d.ID]; e != nil {
+		v = e.view
+	}
+	b.mu.RUnlock()
+	if v == nil && d.Kind == destination.KindQueue {
+		v, _ = b.queueView(context.Background(), d) // or it is gone
+	}
+	if v != nil {
+		n = max(n, v.Length())
+	}
+	return n
 }
 
 // finishDeletion deletes what is left of a destination that was being deleted.

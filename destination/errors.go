@@ -27,6 +27,8 @@ var (
 	ErrBusy = errors.New("too much at once")
 	// ErrPaused: the destination takes nothing until it is resumed.
 	ErrPaused = errors.New("paused")
+	// ErrQueueFull: as many messages wait as the setting max.length permits.
+	ErrQueueFull = errors.New("queue is full")
 	// ErrClosed: the connection, session, consumer, destination or broker has closed.
 	ErrClosed = errors.New("closed")
 	// ErrShuttingDown: the broker drains and takes nothing new.

@@ -17,6 +17,7 @@ type Partition struct {
 	log    *commitlog.Log
 	epoch  atomic.Int32
 	paused atomic.Bool
+	room   atomic.Pointer[Room]
 
 	// mu guards changes of watchers. notify reads without it, from the
 	// committer, which must never wait for someone who is registering.
@@ -55,6 +56,13 @@ func (p *Partition) Pause(paused bool) { p.paused.Store(paused) }
 
 // Paused says whether what clients send is to be refused, with ErrPaused.
 func (p *Partition) Paused() bool { return p.paused.Load() }
+
+// Limit bounds what clients may send by r, which all partitions of a destination
+// share; nil does not. What the broker itself appends is not bounded.
+func (p *Partition) Limit(r *Room) { p.room.Store(r) }
+
+// Room is what Limit was given.
+func (p *Partition) Room() *Room { return p.room.Load() }
 
 // Append appends one or more whole, validated batches and returns the offset
 // of the first record. It returns before they are on disk; w, if not nil, is

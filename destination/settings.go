@@ -21,6 +21,8 @@ const (
 	PausedTakes      = "takes"
 	PausedAll        = "all"
 	GroupsKey        = "key"
+	OverflowFail     = "fail"
+	OverflowBlock    = "block"
 	CleanupDelete    = "delete"
 	CleanupCompact   = "compact"
 	CleanupBoth      = "compact,delete"
@@ -70,6 +72,8 @@ type Settings struct {
 	DuplicateWindowMS    int64         // duplicate.window.ms; 0 is no limit
 	LockTimeout          time.Duration // lock.timeout
 	PriorityWindow       int           // priority.window
+	MaxLength            int           // max.length; 0 is no limit
+	Overflow             string        // overflow
 	Groups               string        // groups
 	Exclusive            bool          // exclusive
 	HoldGroups           bool          // hold.groups
@@ -223,6 +227,14 @@ var settings = [...]setting{
 	{
 		SettingInfo{"priority.window", "count", "1024", "How many waiting messages are looked at to find the one of highest priority; 0 ignores priority."},
 		func(s *Settings) value { return countValue{&s.PriorityWindow, 0, 1 << 20} },
+	},
+	{
+		SettingInfo{"max.length", "count", "0", "How many messages may wait in a queue, or in a topic's longest subscription; 0 is no limit. Dead letters and what is moved are not refused."},
+		func(s *Settings) value { return countValue{&s.MaxLength, 0, math.MaxInt32} },
+	},
+	{
+		SettingInfo{"overflow", "fail|block", OverflowFail, "Of what is sent beyond max.length. fail: it is refused. block: it is confirmed when there is room; within a transaction it is refused."},
+		func(s *Settings) value { return wordValue{&s.Overflow, "fail|block"} },
 	},
 	{
 		SettingInfo{"groups", "|key", "", "key: every record with a key is in the message group of that key."},

@@ -159,6 +159,7 @@ func (v *View) turn() {
 	for _, c := range v.served {
 		c.sink.Flush()
 	}
+	v.first.Room().Freed()
 	if more || !v.state.CompareAndSwap(viewRunning, viewIdle) {
 		v.state.Store(viewQueued)
 		v.deps.Dispatcher.enqueue(v)

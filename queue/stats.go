@@ -41,6 +41,12 @@ func (v *View) Stats() Stats {
 	return s
 }
 
+// Length is how many messages wait or are delivered, and not done.
+func (v *View) Length() int64 {
+	s := v.Stats()
+	return s.Waiting + s.Acquired + s.Scheduled + s.Held
+}
+
 func (p *part) count(s *Stats) {
 	c := p.cursor.Stats()
 	unseen := max(p.p.Stable()-p.cursor.Next(), 0)

@@ -78,7 +78,8 @@ type View struct {
 
 	finished finished // moves that the committer has ended
 
-	served []*Consumer // in this turn, whose giver has it to itself
+	first  *destination.Partition // its first
+	served []*Consumer            // in this turn, whose giver has it to itself
 
 	mu        sync.Mutex // guards what follows
 	d         *destination.Destination
@@ -153,7 +154,7 @@ func OpenViewAt(d *destination.Destination, subscription string, offsets []int64
 		}
 	}
 	v := &View{
-		number: opened.Add(1), deps: deps, subscription: subscription, noLocal: deps.NoLocal,
+		first: d.Partitions[0], number: opened.Add(1), deps: deps, subscription: subscription, noLocal: deps.NoLocal,
 		holders: map[destination.Holder]*Consumer{}, targets: map[string]*destination.Destination{},
 	}
 	v.mu.Lock()

@@ -22,6 +22,7 @@ var (
 	ErrTooLarge     = destination.ErrTooLarge
 	ErrBusy         = destination.ErrBusy
 	ErrPaused       = destination.ErrPaused
+	ErrQueueFull    = destination.ErrQueueFull
 	ErrClosed       = destination.ErrClosed
 	ErrShuttingDown = destination.ErrShuttingDown
 	ErrBadSelector  = destination.ErrBadSelector

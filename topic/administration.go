@@ -44,6 +44,29 @@ func (r *Registry) Count(topic [16]byte) (subscriptions, consumers int) {
 	return subscriptions, consumers
 }
 
+// Length is how many messages the longest of a topic's subscriptions has. Of one
+// that nobody has used yet only offsets are known.
+func (r *Registry) Length(topic [16]byte) (longest int64) {
+	r.mu.Lock()
+	var views []*queue.View
+	for e := range r.topics[topic] {
+		if e.view != nil {
+			views = append(views, e.view)
+			continue
+		}
+		n := int64(0)
+		for i, p := range e.topic.Partitions {
+			n += max(p.Stable()-e.holds(i), 0)
+		}
+		longest = max(longest, n)
+	}
+	r.mu.Unlock()
+	for _, v := range views { // without the lock: a view may be reading
+		longest = max(longest, v.Length())
+	}
+	return longest
+}
+
 // List describes the subscriptions that match all that q sets, by topic,
 // client id and name. It opens the views of those that nobody has used yet,
 // because only they can count what waits.

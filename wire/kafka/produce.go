@@ -160,6 +160,11 @@ func (c *connection) check(r *kmsg.ProduceRequest, d *destination.Destination, f
 	}
 	b, err := checkBatch(from.Records, d, c.server.options.Now())
 	if err == nil {
+		if full := p.Room().Take(b.Count()); full != nil {
+			return toAppend{}, coded(codeNotEnoughReplicas, full.Error())
+		}
+	}
+	if err == nil {
 		b, err = asSettings(b, &d.Settings, c.server.options.Now)
 	}
 	to.LogStartOffset = p.Start()

@@ -21,6 +21,7 @@ const (
 	CodeClosed            Code = "closed"             // the session, consumer or broker has closed
 	CodeBusy              Code = "busy"               // a limit on concurrent work; try again later
 	CodePaused            Code = "paused"             // the destination takes nothing until it is resumed
+	CodeQueueFull         Code = "queue-full"         // as many messages wait as max.length permits
 	CodeFailed            Code = "failed"             // the broker could not do it; its log says more
 	CodeProtocol          Code = "protocol"           // the peer broke the protocol; the connection ends
 	CodeBadSelector       Code = "bad-selector"       // the selector's syntax; the message has the position

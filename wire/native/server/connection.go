@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/native"
@@ -42,11 +43,14 @@ type connection struct {
 	in      frames
 	sends   sendGather
 	settles settleGather
-	flushed func() // out.flushReader
-	holding bool   // the broker is held
-	awaited bool   // somebody waits for something that came since
+	flushed func()                           // out.flushReader
+	holding bool                             // the broker is held
+	awaited bool                             // somebody waits for something that came since
+	blocked map[*destination.Partition]*lane // of sends that wait for room
 
 	ordered, administration, throttle lane
+
+	blockedNow atomic.Int64 // bytes of the sends that wait for room
 
 	fetching sync.WaitGroup // the Fetches that wait, and the branches that end
 	fetches  atomic.Int32   // how many they are
@@ -212,6 +216,9 @@ func (c *connection) end(err error) {
 	c.ordered.close()
 	c.administration.close()
 	c.throttle.close()
+	for _, l := range c.blocked {
+		l.close()
+	}
 	c.fetching.Wait()
 	if c.state != nil {
 		if err := c.state.Close(context.WithoutCancel(c.ctx)); err != nil {

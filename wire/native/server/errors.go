@@ -32,6 +32,7 @@ var codes = []struct {
 	{session.ErrTooLarge, native.CodeTooLarge},
 	{session.ErrBusy, native.CodeBusy},
 	{session.ErrPaused, native.CodePaused},
+	{session.ErrQueueFull, native.CodeQueueFull},
 	{session.ErrUnsupported, native.CodeUnsupported},
 	{session.ErrInvalid, native.CodeInvalid},
 	{session.ErrClosed, native.CodeClosed},

@@ -43,6 +43,13 @@ func (l *lane) must(request uint64, do func() error) {
 	l.queue(request, do)
 }
 
+// idle says whether all that was queued is done.
+func (l *lane) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.running
+}
+
 func (l *lane) queue(request uint64, do func() error) {
 	if l.closed {
 		return

@@ -35,6 +35,8 @@ func (c *connection) send(f *native.Send, payload []byte) {
 	}
 	p, err := c.sendTo(s, f, payload)
 	switch {
+	case err == nil && c.overflows(s, p, f, payload):
+		return
 	case err == nil && s.Mode() != session.AckTransacted:
 		c.sends.add(c, p, f.Request, payload)
 		if p.Deduplicates() { // its receipts would say where its neighbours' are not
@@ -104,6 +106,9 @@ func (c *connection) sendAll(s *session.Session, all []*destination.Destination,
 	}
 	limit := math.MaxInt
 	for _, d := range all {
+		if err := d.Partitions[0].Room().Take(record.Batch(payload).Count()); err != nil {
+			return fmt.Errorf("%q: %w", d.Name, err)
+		}
 		for _, p := range d.Partitions {
 			if err := takes(d, p, len(payload)); err != nil {
 				return err
