@@ -26,6 +26,7 @@ var (
 	ErrShuttingDown      error = &native.Error{Code: native.CodeShuttingDown}      // the broker drains and takes nothing new; nothing was done
 	ErrPaused            error = &native.Error{Code: native.CodePaused}            // the destination takes nothing until it is resumed
 	ErrQueueFull         error = &native.Error{Code: native.CodeQueueFull}         // as many messages wait as the destination's max.length permits
+	ErrSlowConsumer      error = &native.Error{Code: native.CodeSlowConsumer}      // the consumer was closed: it has settled nothing for slow.consumer.timeout
 	ErrFailed            error = &native.Error{Code: native.CodeFailed}            // the broker could not do it; its log says more
 	ErrRolledBack        error = &native.Error{Code: native.CodeRolledBack}        // nothing of the transaction was done; what it received comes again
 	ErrHeuristicCommit   error = &native.Error{Code: native.CodeHeuristicCommit}   // an operator has committed the branch; have it forgotten

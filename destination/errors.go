@@ -29,6 +29,8 @@ var (
 	ErrPaused = errors.New("paused")
 	// ErrQueueFull: as many messages wait as the setting max.length permits.
 	ErrQueueFull = errors.New("queue is full")
+	// ErrSlowConsumer: a consumer has settled nothing for slow.consumer.timeout.
+	ErrSlowConsumer = errors.New("slow consumer")
 	// ErrClosed: the connection, session, consumer, destination or broker has closed.
 	ErrClosed = errors.New("closed")
 	// ErrShuttingDown: the broker drains and takes nothing new.

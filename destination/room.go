@@ -89,9 +89,12 @@ func (r *Room) wait(ctx context.Context, again <-chan time.Time, n int) (taken b
 	return false, err
 }
 
+// Wanted says whether somebody waits for room, and so Freed is to be called.
+func (r *Room) Wanted() bool { return r != nil && r.waiting.Load() > 0 }
+
 // Freed is told that messages may have gone. It wakes who waits for room.
 func (r *Room) Freed() {
-	if r == nil || r.waiting.Load() == 0 || r.measure() >= r.max {
+	if !r.Wanted() || r.measure() >= r.max {
 		return
 	}
 	r.mu.Lock()

@@ -71,6 +71,7 @@ type Settings struct {
 	DuplicateWindow      int           // duplicate.window; 0 is none
 	DuplicateWindowMS    int64         // duplicate.window.ms; 0 is no limit
 	LockTimeout          time.Duration // lock.timeout
+	SlowConsumer         time.Duration // slow.consumer.timeout; 0 is none
 	PriorityWindow       int           // priority.window
 	MaxLength            int           // max.length; 0 is no limit
 	Overflow             string        // overflow
@@ -223,6 +224,10 @@ var settings = [...]setting{
 	{
 		SettingInfo{"lock.timeout", "duration", "30s", "How long a holder without a session (share groups, HTTP) may keep a message."},
 		func(s *Settings) value { return durationValue{&s.LockTimeout, time.Millisecond} },
+	},
+	{
+		SettingInfo{"slow.consumer.timeout", "duration", "0s", "A consumer that holds messages and settles none for so long is closed, and they are delivered to others; 0 is never."},
+		func(s *Settings) value { return durationValue{&s.SlowConsumer, 0} },
 	},
 	{
 		SettingInfo{"priority.window", "count", "1024", "How many waiting messages are looked at to find the one of highest priority; 0 ignores priority."},

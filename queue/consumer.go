@@ -95,6 +95,7 @@ type Consumer struct {
 	serves   []bool  // by partition; nil: all
 	lanes    []*lane // one for each partition, if it has a selector
 	held     int64   // records delivered and not settled
+	settled  int64   // ms; when it settled something, or had nothing
 	taken    int64   // of a shared credit, and not yet used
 	slots    int     // of message groups that it owns
 	drains   bool    // this turn may end its drain

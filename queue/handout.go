@@ -33,6 +33,7 @@ func (v *View) run() (more bool) {
 	v.beginScan(now)
 	draining := v.beginDrains()
 	v.endMoves()
+	v.closeSlow(now)
 	v.takeDue(now)
 	handed := int64(0)
 	if !v.paused && !v.settings.PausesTakes() && len(v.consumers) > 0 {
@@ -407,6 +408,9 @@ func (v *View) deliver(p *part, c *Consumer, offset, records int64, first uint64
 		c.credit.records.Add(-records)
 	}
 	c.bytes.Add(-int64(len(batch)))
+	if c.held == 0 {
+		c.settled = v.journalAt - journalDelay.Milliseconds()
+	}
 	c.held += records
 	if c.lockMS > 0 {
 		p.locked += records

@@ -281,6 +281,16 @@ func (s *recorder) take(n int) []got {
 	return taken
 }
 
+// closedWith waits until the view has closed the consumer.
+func (s *recorder) closedWith() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.closed == nil {
+		s.change.Wait()
+	}
+	return s.closed
+}
+
 func (s *recorder) pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

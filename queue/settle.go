@@ -40,9 +40,9 @@ func (v *View) Settle(h destination.Holder, spans []Span, o Outcome, w commitlog
 	}
 	c := v.holders[h]
 	if c != nil {
-		c.held = max(c.held-s.settled, 0)
+		c.settles(s.settled)
 	}
-	if o.Kind != Acknowledge || c != nil && c.limit > 0 {
+	if o.Kind != Acknowledge || c != nil && c.limit > 0 || v.first.Room().Wanted() {
 		v.trigger()
 	}
 	if s.err != nil {

@@ -321,7 +321,7 @@ func (s *Settled) hold(id uint64) error {
 			return err
 		}
 		if c != nil {
-			c.held = max(c.held-int64(span.Count), 0)
+			c.settles(int64(span.Count))
 			if c.lockMS > 0 {
 				p.locked -= int64(span.Count)
 			}

@@ -23,6 +23,7 @@ var (
 	ErrBusy         = destination.ErrBusy
 	ErrPaused       = destination.ErrPaused
 	ErrQueueFull    = destination.ErrQueueFull
+	ErrSlowConsumer = destination.ErrSlowConsumer
 	ErrClosed       = destination.ErrClosed
 	ErrShuttingDown = destination.ErrShuttingDown
 	ErrBadSelector  = destination.ErrBadSelector

@@ -178,7 +178,12 @@ func (s *memberSink) Drained(c *queue.Consumer) {
 }
 
 // Closed comes if the destination or its subscription is deleted: the others stay.
-func (s *memberSink) Closed(c *queue.Consumer, _ error) {
+// Who is too slow for one of them is closed.
+func (s *memberSink) Closed(c *queue.Consumer, err error) {
 	s.member.gone.Store(true)
+	if errors.Is(err, ErrSlowConsumer) {
+		s.Sink.Closed(c, err)
+		return
+	}
 	s.Drained(c)
 }

@@ -22,6 +22,7 @@ const (
 	CodeBusy              Code = "busy"               // a limit on concurrent work; try again later
 	CodePaused            Code = "paused"             // the destination takes nothing until it is resumed
 	CodeQueueFull         Code = "queue-full"         // as many messages wait as max.length permits
+	CodeSlowConsumer      Code = "slow-consumer"      // closed, because it has settled nothing for slow.consumer.timeout
 	CodeFailed            Code = "failed"             // the broker could not do it; its log says more
 	CodeProtocol          Code = "protocol"           // the peer broke the protocol; the connection ends
 	CodeBadSelector       Code = "bad-selector"       // the selector's syntax; the message has the position

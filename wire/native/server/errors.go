@@ -33,6 +33,7 @@ var codes = []struct {
 	{session.ErrBusy, native.CodeBusy},
 	{session.ErrPaused, native.CodePaused},
 	{session.ErrQueueFull, native.CodeQueueFull},
+	{session.ErrSlowConsumer, native.CodeSlowConsumer},
 	{session.ErrUnsupported, native.CodeUnsupported},
 	{session.ErrInvalid, native.CodeInvalid},
 	{session.ErrClosed, native.CodeClosed},
