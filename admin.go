@@ -147,6 +147,14 @@ func (a Admin) DeleteSubscription(ctx context.Context, spec SubscriptionSpec) er
 	return a.ask(ctx, native.VerbSubscriptionDelete, &spec, nil, false)
 }
 
+// AlterSubscription changes settings that a durable subscription has in place of
+// its topic's: of redelivery, dead letters, expiry and priority. An empty value
+// has the topic's hold again.
+func (a Admin) AlterSubscription(ctx context.Context, spec SubscriptionSpec) (*SubscriptionInfo, error) {
+	info := new(SubscriptionInfo)
+	return info, a.ask(ctx, native.VerbSubscriptionAlter, &spec, info, false)
+}
+
 // SeekSubscription sets where a subscription goes on: to spec.To with spec.At,
 // or with spec.ToEnd to the end.
 func (a Admin) SeekSubscription(ctx context.Context, spec SubscriptionSpec) (*SubscriptionInfo, error) {

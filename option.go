@@ -109,6 +109,7 @@ type consumeOptions struct {
 	noWait      bool
 	concurrency int
 	partitions  []int32
+	settings    string
 	temporary   bool // the destination is
 }
 
@@ -154,6 +155,17 @@ func FromTime(t time.Time) ConsumeOption {
 // compaction have taken offsets.
 func FromLast(n int64) ConsumeOption {
 	return func(o *consumeOptions) { o.start, o.startAt = StartLast, n }
+}
+
+// WithSettings has a new subscription have settings of redelivery, dead letters,
+// expiry and priority in place of its topic's, by their names in
+// docs/configuration.md: ErrInvalid for others. Admin.AlterSubscription changes them.
+func WithSettings(settings map[string]string) ConsumeOption {
+	return func(o *consumeOptions) {
+		for name, value := range settings {
+			o.settings += name + "=" + value + "\n"
+		}
+	}
 }
 
 // NoWait lets a Take return ErrNoMessage at once when nothing is ready, and a

@@ -31,7 +31,7 @@ func (s *sender[T]) subscribe(kind native.SubscriptionKind, name string, o *cons
 	return native.Subscribe{
 		Destination: s.destination.name, DestinationKind: s.destination.kind,
 		Kind: kind, Name: name, Selector: o.selector, NoLocal: o.noLocal,
-		Exclusive: o.exclusive, Start: o.start, StartAt: o.startAt,
+		Exclusive: o.exclusive, Start: o.start, StartAt: o.startAt, Settings: o.settings,
 	}
 }
 

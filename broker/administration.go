@@ -209,6 +209,19 @@ func (b *Broker) DeleteSubscription(ctx context.Context, q topic.Query) error {
 	return b.topics.Delete(ctx, q)
 }
 
+// AlterSubscription changes settings that a durable subscription has in place of
+// its topic's; an empty value has the topic's hold again: ErrNotFound, ErrInvalid.
+func (b *Broker) AlterSubscription(ctx context.Context, q topic.Query, settings map[string]string) (topic.Info, error) {
+	if name, ok := settings["dead.letter"]; ok && name != "" {
+		s := destination.DefaultSettings()
+		s.DeadLetter = name
+		if err := checkTargets(q.Topic, &s); err != nil {
+			return topic.Info{}, err
+		}
+	}
+	return b.topics.Alter(ctx, q, settings)
+}
+
 // SeekSubscription has a durable subscription forget what it was delivered and
 // go on at to, or with toEnd behind the last message: ErrNotFound, ErrConflict
 // while it has consumers.

@@ -173,9 +173,13 @@ func (b *Broker) restoreSubscriptions(all []metadata.Subscription) error {
 
 func subscriptionRecord(s metadata.Subscription) (topic.Record, error) {
 	kind, err := topic.ParseKind(s.Kind)
+	if err != nil {
+		return topic.Record{}, err
+	}
+	settings, err := destination.Overrides("").With(s.Settings)
 	return topic.Record{
 		ID: s.ID, Topic: s.Topic, Kind: kind, ClientID: s.ClientID, Name: s.Name,
-		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, Start: s.Start, CreatedMS: s.CreatedMS,
+		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, Settings: settings, Start: s.Start, CreatedMS: s.CreatedMS,
 	}, err
 }
 
@@ -238,6 +242,6 @@ type subscriptionStore struct{ metadata.Store }
 func (s subscriptionStore) PutSubscription(r topic.Record, replaces ...string) error {
 	return s.Store.PutSubscription(metadata.Subscription{
 		ID: r.ID, Topic: r.Topic, Kind: r.Kind.String(), ClientID: r.ClientID, Name: r.Name,
-		Selector: r.Selector, NoLocal: r.NoLocal, Pattern: r.Pattern, Start: r.Start, CreatedMS: r.CreatedMS,
+		Selector: r.Selector, NoLocal: r.NoLocal, Pattern: r.Pattern, Settings: r.Settings.Map(), Start: r.Start, CreatedMS: r.CreatedMS,
 	}, replaces...)
 }

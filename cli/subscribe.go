@@ -23,6 +23,7 @@ func (r *run) subscribeCommand() *cli.Command {
 		&cli.BoolFlag{Name: "from-beginning", Usage: "a new subscription starts at the first message that is kept", DisableDefaultText: true},
 		&cli.Int64Flag{Name: "from-offset", Usage: "a new subscription starts at offset `N`", DefaultText: "the topic's end"},
 		&cli.StringFlag{Name: "from-time", Usage: "a new subscription starts at `TIME`: 2026-07-01T12:00:00Z, or -1h"},
+		&cli.StringSliceFlag{Name: "set", Aliases: []string{"s"}, Usage: "a setting that a new subscription has in place of its topic's, as `NAME=VALUE`, any number of times"},
 		&cli.Int64Flag{Name: "from-last", Usage: "a new subscription starts `N` messages before the topic's end, in each partition", DefaultText: "the topic's end"},
 		&cli.BoolFlag{Name: "no-local", Usage: "leave out what this connection's client id has published", DisableDefaultText: true},
 	}, receiveFlags("until interrupted")...)
@@ -128,6 +129,13 @@ func startOptions(c *cli.Context, now time.Time) ([]polylog.ConsumeOption, error
 			return nil, usagef("--from-time %w", err)
 		}
 		options = append(options, polylog.FromTime(t))
+	}
+	if c.IsSet("set") {
+		settings, err := parseSettings(c.StringSlice("set"))
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, polylog.WithSettings(settings))
 	}
 	if c.IsSet("from-last") {
 		if c.Int64("from-last") < 0 {

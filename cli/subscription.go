@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/destination"
 )
 
 // subscriptionCommand is `polylog subscription`.
@@ -16,11 +18,20 @@ func (r *run) subscriptionCommand() *cli.Command {
 	shared := &cli.BoolFlag{Name: "shared", Usage: "it is a shared one, which may have no client id", DisableDefaultText: true}
 	return &cli.Command{
 		Name: "subscription", Category: categoryOperation,
-		Usage: "list, delete and seek the subscriptions of topics",
+		Usage: "list, alter, delete and seek the subscriptions of topics",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the subscriptions, of one topic or of all", ArgsUsage: "[TOPIC]",
 				Action: r.configured(r.subscriptionList),
+			},
+			{
+				Name: "alter", Usage: "change the settings that a subscription has in place of its topic's", ArgsUsage: "TOPIC NAME",
+				Description: "A subscription may have its own of these settings; an empty value has the topic's\nhold again:\n\n   " + strings.Join(destination.Overridable(), "\n   "),
+				Flags: []cli.Flag{
+					clientID, shared,
+					&cli.StringSliceFlag{Name: "set", Aliases: []string{"s"}, Usage: "a setting as `NAME=VALUE`, any number of times"},
+				},
+				Action: r.configured(r.subscriptionAlter),
 			},
 			{
 				Name: "delete", Usage: "delete a subscription and forget what it has not consumed", ArgsUsage: "TOPIC NAME",
@@ -107,6 +118,31 @@ func (r *run) subscriptionDelete(c *cli.Context) error {
 		}
 		r.say("subscription %s deleted", spec.Name)
 		return nil
+	})
+}
+
+func (r *run) subscriptionAlter(c *cli.Context) error {
+	if err := operands(c, 2, 2); err != nil {
+		return err
+	}
+	spec := subscriptionSpec(c)
+	var err error
+	if spec.Settings, err = parseSettings(c.StringSlice("set")); err != nil {
+		return err
+	}
+	if len(spec.Settings) == 0 {
+		return usagef("nothing to change; add --set NAME=VALUE")
+	}
+	return r.withAdmin(c.Context, func(a polylog.Admin) error {
+		info, err := a.AlterSubscription(c.Context, spec)
+		if err != nil {
+			return whichSubscription(err, spec)
+		}
+		if r.output == formatTable {
+			r.say("subscription %s altered", spec.Name)
+			return nil
+		}
+		return printOne(r, info)
 	})
 }
 

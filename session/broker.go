@@ -171,6 +171,9 @@ type Administrator interface {
 	// ListSubscriptions returns those that match all that q sets.
 	ListSubscriptions(ctx context.Context, q SubscriptionQuery) ([]SubscriptionInfo, error)
 	DeleteSubscription(ctx context.Context, q SubscriptionQuery) error
+	// AlterSubscription changes settings that a subscription has in place of its
+	// topic's; an empty value has the topic's hold again.
+	AlterSubscription(ctx context.Context, q SubscriptionQuery, settings map[string]string) (SubscriptionInfo, error)
 	// SeekSubscription forgets what was delivered and goes on at the start;
 	// with toEnd, behind the last message.
 	SeekSubscription(ctx context.Context, q SubscriptionQuery, to queue.Start, toEnd bool) (SubscriptionInfo, error)

@@ -18,6 +18,7 @@ type Spec struct {
 	NoLocal         bool // subscriptions only: not what this connection's client id sent
 	Exclusive       bool // queues only: one such consumer is served at a time
 	Start           queue.Start
+	Settings        map[string]string // of a new subscription, in place of its topic's
 
 	queueOfTopic bool // it was named as a virtual topic's queue
 }
@@ -41,10 +42,13 @@ func (s Spec) check(clientID string) error {
 		return fmt.Errorf("%w: noLocal goes by client id, and the connection has none", ErrInvalid)
 	case s.Exclusive && s.Subscription != 0 && !s.queueOfTopic:
 		return fmt.Errorf("%w: an exclusive consumer is one of a queue; a topic has the exclusive subscription", ErrInvalid)
+	case s.Subscription == 0 && len(s.Settings) > 0:
+		return fmt.Errorf("%w: settings are a subscription's; those of a queue are altered", ErrInvalid)
 	case s.Subscription == 0 && s.Start != (queue.Start{}):
 		return fmt.Errorf("%w: a queue begins at its first waiting message, not where a consumer says", ErrInvalid)
 	}
-	return nil
+	_, err := destination.Overrides("").With(s.Settings)
+	return err
 }
 
 // virtual is s, or, if that is a queue of a virtual topic, such as
@@ -65,8 +69,10 @@ func (s Spec) virtual() Spec {
 
 // subscription is what is to be opened on each topic; false for a queue.
 func (s Spec) subscription(clientID string) (topic.Spec, bool) {
+	settings, _ := destination.Overrides("").With(s.Settings) // check has looked
 	t := topic.Spec{
-		Kind: s.Subscription, ClientID: clientID, Name: s.Name,
+		Settings: settings,
+		Kind:     s.Subscription, ClientID: clientID, Name: s.Name,
 		Selector: s.Selector, NoLocal: s.NoLocal, Start: s.Start,
 	}
 	if s.queueOfTopic { // its consumers choose, as those of a queue do

@@ -114,10 +114,7 @@ func (r *Registry) describe(ctx context.Context, e *entry) (Info, bool, error) {
 	defer leave()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Info{
-		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, View: v.Stats().ViewInfo,
-	}, true, nil
+	return e.info(), true, nil
 }
 
 // use returns e's view, opened, and keeps e from being deleted until leave is
@@ -208,6 +205,57 @@ func (r *Registry) delete(ctx context.Context, e *entry) error {
 	return r.unsubscribe(e)
 }
 
+// Alter changes settings that a durable subscription has of its own; an empty
+// value has the topic's hold again: ErrNotFound, ErrInvalid. Those of a pattern
+// are altered one by one.
+func (r *Registry) Alter(ctx context.Context, q Query, changes map[string]string) (Info, error) {
+	e, err := r.find(q)
+	if err != nil {
+		return Info{}, err
+	}
+	done, err := r.take(ctx, e.spec.name())
+	if err != nil {
+		return Info{}, err
+	}
+	defer done()
+	r.mu.Lock()
+	old, d, gone := e.settings, e.topic, e.gone
+	r.mu.Unlock()
+	if gone {
+		return Info{}, fmt.Errorf("%w: the %s", destination.ErrNotFound, e)
+	}
+	settings, err := old.With(changes)
+	if err == nil {
+		_, err = settings.On(d)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("alter %s: %w", e, err)
+	}
+	rec := e.record()
+	rec.Settings = settings
+	if err := r.o.Store.PutSubscription(rec); err != nil {
+		return Info{}, fmt.Errorf("alter %s: %w", e, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.settings = settings; e.view != nil {
+		err = e.reconfigure(e.topic)
+	}
+	return e.info(), err
+}
+
+// info describes e. The lock is held.
+func (e *entry) info() Info {
+	i := Info{
+		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, Settings: e.settings.Map(),
+	}
+	if e.view != nil {
+		i.View = e.view.Stats().ViewInfo
+	}
+	return i
+}
+
 // Seek has a durable subscription forget what it was delivered and go on at
 // to: ErrNotFound, or ErrConflict while it has a consumer, whose deliveries
 // would lose their meaning.
@@ -243,10 +291,9 @@ func (r *Registry) Seek(ctx context.Context, q Query, to queue.Start) (Info, err
 	if err := <-w; err != nil {
 		return Info{}, fmt.Errorf("seek %s: %w", e, err)
 	}
-	return Info{
-		Topic: e.topic.Name, ClientID: e.spec.ClientID, Name: e.spec.Name, Kind: e.spec.Kind,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, View: e.view.Stats().ViewInfo,
-	}, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return e.info(), nil
 }
 
 // waiter hands over how a change of a cursor ended; its capacity is 1.
@@ -340,7 +387,7 @@ func (r *Registry) Reconfigure(d *destination.Destination) error {
 	for e := range r.topics[d.ID] {
 		e.topic = d
 		if e.view != nil {
-			errs = append(errs, e.view.Reconfigure(d))
+			errs = append(errs, e.reconfigure(d))
 		}
 	}
 	return errors.Join(errs...)

@@ -18,6 +18,7 @@ type Info struct {
 	Kind     Kind
 	Selector string
 	NoLocal  bool
-	Pattern  string // whose subscription on Topic it is; Topic is the same if there is none yet
+	Pattern  string            // whose subscription on Topic it is; Topic is the same if there is none yet
+	Settings map[string]string // in place of the topic's
 	View     destination.ViewInfo
 }

@@ -20,7 +20,8 @@ import (
 // pattern is such a subscription. It is guarded by the registry's mu.
 type pattern struct {
 	id        string
-	spec      Spec // Start excluded
+	spec      Spec // Start and Settings excluded
+	settings  destination.Overrides
 	matcher   destination.Pattern
 	createdMS int64
 	users     int
@@ -44,10 +45,10 @@ func (r *Registry) OpenPattern(ctx context.Context, p destination.Pattern, s Spe
 		return nil, err
 	}
 	defer done()
-	start := s.Start
-	s.Start = queue.Start{}
+	start, settings := s.Start, s.Settings
+	s.Start, s.Settings = queue.Start{}, ""
 	r.mu.Lock()
-	e, err := r.admitPattern(p, s)
+	e, err := r.admitPattern(p, s, settings)
 	r.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (r *Registry) OpenPattern(ctx context.Context, p destination.Pattern, s Spe
 }
 
 // admitPattern returns the one that s is, or a new one without an id. The lock is held.
-func (r *Registry) admitPattern(p destination.Pattern, s Spec) (*pattern, error) {
+func (r *Registry) admitPattern(p destination.Pattern, s Spec, settings destination.Overrides) (*pattern, error) {
 	if r.closed {
 		return nil, fmt.Errorf("broker %w", destination.ErrClosed)
 	}
@@ -72,7 +73,7 @@ func (r *Registry) admitPattern(p destination.Pattern, s Spec) (*pattern, error)
 	e := r.pattern[s.name()]
 	switch {
 	case e == nil:
-		e = &pattern{spec: s, matcher: p, createdMS: r.o.Now().UnixMilli()}
+		e = &pattern{spec: s, settings: settings, matcher: p, createdMS: r.o.Now().UnixMilli()}
 		r.pattern[s.name()] = e
 	case e.spec != s:
 		return nil, fmt.Errorf("%w: there is a %s, with another topic, selector or noLocal; delete it first", destination.ErrConflict, e)
@@ -118,7 +119,7 @@ func (r *Registry) createPattern(p *pattern, start queue.Start, topics []*destin
 // ensure makes the subscription on d if it is not there. The turn is held.
 func (r *Registry) ensure(p *pattern, d *destination.Destination, start queue.Start) error {
 	s := p.spec
-	s.Start = start
+	s.Start, s.Settings = start, p.settings
 	r.mu.Lock()
 	there := r.named[s.nameOn(d)] != nil
 	r.mu.Unlock()
@@ -254,7 +255,7 @@ func (r *Registry) RestorePattern(rec Record) error {
 		return err
 	}
 	p := &pattern{
-		id: rec.ID, matcher: matcher, createdMS: rec.CreatedMS,
+		id: rec.ID, matcher: matcher, createdMS: rec.CreatedMS, settings: rec.Settings,
 		spec: Spec{
 			Kind: rec.Kind, ClientID: rec.ClientID, Name: rec.Name,
 			Selector: rec.Selector, NoLocal: rec.NoLocal, Pattern: rec.Pattern,
@@ -286,7 +287,7 @@ func (r *Registry) emptyPatterns(q Query) []Info {
 func (p *pattern) record(id string) Record {
 	return Record{
 		ID: id, Kind: p.spec.Kind, ClientID: p.spec.ClientID, Name: p.spec.Name,
-		Selector: p.spec.Selector, NoLocal: p.spec.NoLocal, Pattern: p.spec.Pattern, CreatedMS: p.createdMS,
+		Selector: p.spec.Selector, NoLocal: p.spec.NoLocal, Pattern: p.spec.Pattern, Settings: p.settings, CreatedMS: p.createdMS,
 	}
 }
 

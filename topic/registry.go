@@ -23,7 +23,8 @@ type Record struct {
 	Name      string
 	Selector  string
 	NoLocal   bool
-	Pattern   string  // of which it is one; its own record has no topic
+	Pattern   string // of which it is one; its own record has no topic
+	Settings  destination.Overrides
 	Start     []int64 // first offset, of each partition there was
 	CreatedMS int64
 }
@@ -97,7 +98,7 @@ func NewRegistry(o Options) *Registry {
 // broker's start. Its view opens with its first use.
 func (r *Registry) Restore(d *destination.Destination, rec Record) {
 	e := &entry{
-		id: rec.ID, topic: d, start: rec.Start, createdMS: rec.CreatedMS,
+		id: rec.ID, topic: d, start: rec.Start, createdMS: rec.CreatedMS, settings: rec.Settings,
 		spec: Spec{
 			Kind: rec.Kind, ClientID: rec.ClientID, Name: rec.Name,
 			Selector: rec.Selector, NoLocal: rec.NoLocal, Pattern: rec.Pattern,
@@ -203,11 +204,11 @@ func (r *Registry) admit(d *destination.Destination, s Spec) (e, old *entry, fre
 		e.users++
 		return e, old, false, nil
 	}
-	e = &entry{id: nuid.Next(), spec: s, topic: d, createdMS: r.o.Now().UnixMilli(), users: 1}
+	e = &entry{id: nuid.Next(), spec: s, topic: d, settings: s.Settings, createdMS: r.o.Now().UnixMilli(), users: 1}
 	if s.Kind == ShareGroup {
 		e.members = 1
 	}
-	e.spec.Start = queue.Start{} // it becomes e.start
+	e.spec.Start, e.spec.Settings = queue.Start{}, "" // they become the entry's own
 	r.attach(e)
 	return e, old, true, nil
 }
@@ -268,6 +269,9 @@ func (r *Registry) begin(e *entry, s Spec) (err error) {
 	if e.filter, err = r.compile(s.Selector); err != nil {
 		return err
 	}
+	if _, err := e.settings.On(e.topic); err != nil {
+		return err
+	}
 	// Not "" as a queue's own cursor: by default it starts at the end.
 	start, err := s.Start.Offsets(e.topic, e.id)
 	if err != nil {
@@ -292,7 +296,7 @@ func (r *Registry) compile(selector string) (queue.Selector, error) {
 func (e *entry) record() Record {
 	return Record{
 		ID: e.id, Topic: e.topic.ID, Kind: e.spec.Kind, ClientID: e.spec.ClientID, Name: e.spec.Name,
-		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, Start: e.start, CreatedMS: e.createdMS,
+		Selector: e.spec.Selector, NoLocal: e.spec.NoLocal, Pattern: e.spec.Pattern, Settings: e.settings, Start: e.start, CreatedMS: e.createdMS,
 	}
 }
 
@@ -315,7 +319,7 @@ func (r *Registry) openView(e *entry) error {
 	if !gone {
 		e.view = v
 		if e.topic != d { // it has changed meanwhile
-			err = v.Reconfigure(e.topic)
+			err = e.reconfigure(e.topic)
 		}
 	}
 	r.mu.Unlock()
@@ -344,7 +348,19 @@ func (r *Registry) newView(d *destination.Destination, e *entry) (*queue.View, e
 	for p := range starts {
 		starts[p] = e.startOf(p)
 	}
+	if d, err = e.settings.On(d); err != nil {
+		return nil, err
+	}
 	return queue.OpenViewAt(d, e.id, starts, deps)
+}
+
+// reconfigure tells e's view, which is open, what d is now. The lock is held.
+func (e *entry) reconfigure(d *destination.Destination) error {
+	d, err := e.settings.On(d)
+	if err != nil {
+		return err
+	}
+	return e.view.Reconfigure(d)
 }
 
 // leave ends one consumer's use of e. A subscription that is not durable is

@@ -24,7 +24,9 @@ type Spec struct {
 	Name     string // needed for all but Temporary
 	Selector string
 	NoLocal  bool
-	Pattern  string      // of the topics, where there is one such subscription on each that it matches
+	Pattern  string // of the topics, where there is one such subscription on each that it matches
+	// Settings are for a new one, in place of the topic's.
+	Settings destination.Overrides
 	Start    queue.Start // for a new one; the zero value is the topic's end
 }
 
@@ -85,9 +87,10 @@ type entry struct {
 	start []int64 // of each partition there was when it began
 	// floor is how far it was at the broker's start, and so what it holds until
 	// its view is open.
-	floor []int64
-	view  *queue.View // nil until its first use since the broker's start
-	users int         // consumers
+	floor    []int64
+	settings destination.Overrides
+	view     *queue.View // nil until its first use since the broker's start
+	users    int         // consumers
 	// members are those of the users that belong to a share group. They do not
 	// keep their topic from being deleted, as nothing does in Kafka.
 	members int

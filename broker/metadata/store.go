@@ -100,16 +100,18 @@ type Destination struct {
 
 // Subscription is a durable subscription as it is remembered.
 type Subscription struct {
-	ID        string  `json:"id"`    // names its cursors; never used again
-	Topic     ID      `json:"topic"` // the destination's id
-	Kind      string  `json:"kind"`
-	ClientID  string  `json:"client_id,omitempty"`
-	Name      string  `json:"name"`
-	Selector  string  `json:"selector,omitempty"`
-	NoLocal   bool    `json:"no_local,omitempty"`
-	Pattern   string  `json:"pattern,omitempty"` // of which it is one; Topic is zero for the pattern itself
-	Start     []int64 `json:"start"`             // first offset, of each partition there was
-	CreatedMS int64   `json:"created_ms"`
+	ID       string `json:"id"`    // names its cursors; never used again
+	Topic    ID     `json:"topic"` // the destination's id
+	Kind     string `json:"kind"`
+	ClientID string `json:"client_id,omitempty"`
+	Name     string `json:"name"`
+	Selector string `json:"selector,omitempty"`
+	NoLocal  bool   `json:"no_local,omitempty"`
+	Pattern  string `json:"pattern,omitempty"` // of which it is one; Topic is zero for the pattern itself
+	// Settings are those it has in place of its topic's, by name.
+	Settings  map[string]string `json:"settings,omitempty"`
+	Start     []int64           `json:"start"` // first offset, of each partition there was
+	CreatedMS int64             `json:"created_ms"`
 }
 
 // ID is a destination's identity, which a new one of the same name does not

@@ -15,7 +15,7 @@ import (
 
 // oddNames are legal names of destinations. None is that of another case.
 var oddNames = []string{
-	"UPPER", "upper", "a b", " leading", "trailing ", "a/b", "/", "a\\b", "a:b", "a,b", "a;b", "a%b", "%41", "_x41_", "_x5F_x41_", "..", ".", "...", "-", "a-0", "größe", "名前", "🙂", "a\tb", "a\nb", "\x00", "'quoted'", `"`, "*", "#", "?", "<>", "|", "CON", "DLQ.", "queue://a", strings.Repeat("n", 250), strings.Repeat("ü", 512),
+	"UPPER", "upper", "a b", " leading", "trailing ", "a/b", "/", "a\\b", "a:b", "a*b", "a;b", "a%b", "%41", "_x41_", "_x5F_x41_", "..", ".", "...", "-", "a-0", "größe", "名前", "🙂", "a\tb", "a\nb", "\x00", "'quoted'", `"`, "a>b", "#", "?", "<>", "|", "CON", "DLQ.", "queue://a", strings.Repeat("n", 250), strings.Repeat("ü", 512),
 }
 
 func queues(s *section) {

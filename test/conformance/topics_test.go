@@ -129,7 +129,7 @@ func topics(s *section) {
 		publish(c, topic, "x")
 		equal(t, "received", take(c, subscription).Value, "x")
 	})
-	for _, name := range []string{"a/b/c", "a b", "größe", "news.*", "#", "topic://a"} {
+	for _, name := range []string{"a/b/c", "a b", "größe", "news*", "#", "topic://a"} {
 		s.clause("4.2.6", fmt.Sprintf("a topic may be named %q", name), func(t *testing.T, c *fixture) {
 			topic := polylog.TopicOf[string](c.session(), c.name(name))
 			subscription := sub[string](c)(topic.Subscribe(c.ctx))

@@ -19,6 +19,7 @@ const (
 	VerbQueueRedrive        = "queue.redrive"        // TransferSpec -> TransferResult
 	VerbSubscriptionList    = "subscription.list"    // SubscriptionSpec -> []SubscriptionInfo
 	VerbSubscriptionDelete  = "subscription.delete"  // SubscriptionSpec -> nothing
+	VerbSubscriptionAlter   = "subscription.alter"   // SubscriptionSpec -> SubscriptionInfo
 	VerbSubscriptionSeek    = "subscription.seek"    // SubscriptionSpec -> SubscriptionInfo
 	VerbBrokerStats         = "broker.stats"         // nothing -> BrokerStats
 	VerbGroupList           = "group.list"           // nothing -> []GroupInfo
@@ -176,7 +177,8 @@ type TransferResult struct {
 	Next     []int64          `msgpack:"next,omitempty" json:"-"`
 }
 
-// SubscriptionSpec names a subscription, and for a seek where to.
+// SubscriptionSpec names a subscription, and for a seek where to, for an alter what
+// to change.
 type SubscriptionSpec struct {
 	Topic    string    `msgpack:"topic,omitempty"`
 	ClientID string    `msgpack:"client_id,omitempty"`
@@ -185,18 +187,22 @@ type SubscriptionSpec struct {
 	To       StartKind `msgpack:"to,omitempty"`
 	ToEnd    bool      `msgpack:"to_end,omitempty"`
 	At       int64     `msgpack:"at,omitempty"`
+	// Settings are those it is to have in place of its topic's; an empty value has
+	// the topic's hold again.
+	Settings map[string]string `msgpack:"settings,omitempty"`
 }
 
 // SubscriptionInfo describes a subscription.
 type SubscriptionInfo struct {
-	Topic    string   `msgpack:"topic" json:"topic"`
-	ClientID string   `msgpack:"client_id" json:"client_id"`
-	Name     string   `msgpack:"name" json:"name"`
-	Kind     string   `msgpack:"kind" json:"kind"` // "durable", "shared-durable", "shared", "exclusive", "temporary"
-	Selector string   `msgpack:"selector" json:"selector"`
-	NoLocal  bool     `msgpack:"no_local" json:"no_local"`
-	Pattern  string   `msgpack:"pattern" json:"pattern"` // whose subscription on Topic it is; "": it is of Topic alone
-	View     ViewInfo `msgpack:"view" json:"view"`
+	Topic    string            `msgpack:"topic" json:"topic"`
+	ClientID string            `msgpack:"client_id" json:"client_id"`
+	Name     string            `msgpack:"name" json:"name"`
+	Kind     string            `msgpack:"kind" json:"kind"` // "durable", "shared-durable", "shared", "exclusive", "temporary"
+	Selector string            `msgpack:"selector" json:"selector"`
+	NoLocal  bool              `msgpack:"no_local" json:"no_local"`
+	Pattern  string            `msgpack:"pattern" json:"pattern"`   // whose subscription on Topic it is; "": it is of Topic alone
+	Settings map[string]string `msgpack:"settings" json:"settings"` // that it has in place of its topic's
+	View     ViewInfo          `msgpack:"view" json:"view"`
 }
 
 // BrokerStats describes the broker.

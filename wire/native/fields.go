@@ -132,6 +132,7 @@ func (f *Subscribe) encode(e *encoder) {
 	e.bool(f.Exclusive)
 	e.uint(uint64(f.Start))
 	e.int(f.StartAt)
+	e.text(f.Settings)
 	e.uint(f.Credit)
 }
 
@@ -148,6 +149,7 @@ func (f *Subscribe) decode(d *decoder) {
 	f.Exclusive = d.bool()
 	f.Start = StartKind(d.small())
 	f.StartAt = d.int()
+	f.Settings = d.text()
 	f.Credit = d.uint()
 }
 

@@ -212,6 +212,7 @@ type Subscribe struct {
 	Exclusive                  bool // on a queue: §"exclusive consumer"
 	Start                      StartKind
 	StartAt                    int64
+	Settings                   string // of a new subscription, in place of its topic's: "name=value" lines
 	Credit                     uint64
 }
 

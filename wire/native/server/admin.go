@@ -59,6 +59,13 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 	native.VerbSubscriptionDelete: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
 		return nil, c.broker().DeleteSubscription(c.ctx, subscriptionQuery(s))
 	}),
+	native.VerbSubscriptionAlter: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+		if err := c.state.Authorize(session.OperationAlter, s.Topic); err != nil {
+			return nil, err
+		}
+		info, err := c.broker().AlterSubscription(c.ctx, subscriptionQuery(s), s.Settings)
+		return subscriptionInfo(info), err
+	}),
 	native.VerbSubscriptionSeek: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
 		start, err := startOf(s.To, s.At)
 		if err != nil {
@@ -189,7 +196,7 @@ func viewInfo(v session.ViewInfo) native.ViewInfo {
 func subscriptionInfo(s session.SubscriptionInfo) native.SubscriptionInfo {
 	return native.SubscriptionInfo{
 		Topic: s.Topic, ClientID: s.ClientID, Name: s.Name, Kind: s.Kind.String(),
-		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, View: viewInfo(s.View),
+		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, Settings: s.Settings, View: viewInfo(s.View),
 	}
 }
 

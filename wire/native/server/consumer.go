@@ -202,7 +202,7 @@ func specOf(f *native.Subscribe) (session.Spec, error) {
 	start, err := startOf(f.Start, f.StartAt)
 	return session.Spec{
 		Destination: f.Destination, DestinationKind: kind, Subscription: kinds[f.Kind], Name: f.Name,
-		Selector: f.Selector, NoLocal: f.NoLocal, Exclusive: f.Exclusive, Start: start,
+		Selector: f.Selector, NoLocal: f.NoLocal, Exclusive: f.Exclusive, Start: start, Settings: destination.Overrides(f.Settings).Map(),
 	}, err
 }
 
