@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polylog-mq/polylog/destination/record"
 	"github.com/polylog-mq/polylog/wire/native"
 )
 
@@ -18,6 +19,8 @@ type (
 	TransferResult   = native.TransferResult
 	SubscriptionSpec = native.SubscriptionSpec
 	SubscriptionInfo = native.SubscriptionInfo
+	ScheduleSpec     = native.ScheduleSpec
+	ScheduleInfo     = native.ScheduleInfo
 	BrokerStats      = native.BrokerStats
 	StartKind        = native.StartKind
 	GroupInfo        = native.GroupInfo
@@ -160,6 +163,42 @@ func (a Admin) AlterSubscription(ctx context.Context, spec SubscriptionSpec) (*S
 func (a Admin) SeekSubscription(ctx context.Context, spec SubscriptionSpec) (*SubscriptionInfo, error) {
 	info := new(SubscriptionInfo)
 	return info, a.ask(ctx, native.VerbSubscriptionSeek, &spec, info, false)
+}
+
+// CreateSchedule has m sent again and again, by itself, at the times that spec
+// says: once at each, whatever happens to the broker. What m says of a delay or a
+// time to live counts from each send. Its property JMS_POLYLOG_SCHEDULE is the
+// schedule's name. ErrExists, ErrInvalid.
+func (a Admin) CreateSchedule(ctx context.Context, spec ScheduleSpec, m *Message) (*ScheduleInfo, error) {
+	made, err := m.With()
+	if err != nil {
+		return nil, err
+	}
+	var b record.Builder
+	if err := made.Message.AppendTo(&b); err != nil {
+		return nil, err
+	}
+	spec.Batch = b.Batch()
+	info := new(ScheduleInfo)
+	return info, a.ask(ctx, native.VerbScheduleCreate, &spec, info, false)
+}
+
+// Schedules lists the messages that are sent again and again, by name.
+func (a Admin) Schedules(ctx context.Context) ([]ScheduleInfo, error) {
+	var list []ScheduleInfo
+	err := a.ask(ctx, native.VerbScheduleList, nil, &list, true)
+	return list, err
+}
+
+// PauseSchedule stops a schedule, or has it go on: ErrNotFound.
+func (a Admin) PauseSchedule(ctx context.Context, name string, paused bool) (*ScheduleInfo, error) {
+	info := new(ScheduleInfo)
+	return info, a.ask(ctx, native.VerbSchedulePause, &ScheduleSpec{Name: name, Paused: paused}, info, false)
+}
+
+// DeleteSchedule deletes one: ErrNotFound.
+func (a Admin) DeleteSchedule(ctx context.Context, name string) error {
+	return a.ask(ctx, native.VerbScheduleDelete, &ScheduleSpec{Name: name}, nil, false)
 }
 
 // Groups lists the groups of consumers, those of share groups among them.

@@ -41,6 +41,7 @@ type Broker struct {
 	producerIDs    sync.Mutex // guards nextProducerID; held over a sync
 	nextProducerID int64
 	groupSettings  groupSettings
+	schedules      schedules
 
 	startedMS int64
 	numbers   atomic.Uint64
@@ -213,6 +214,7 @@ func (b *Broker) start() {
 	b.stop = stop
 	b.running.Go(func() { b.watch(ctx) })
 	b.running.Go(func() { b.keep(ctx) })
+	b.running.Go(func() { b.sendSchedules(ctx) })
 }
 
 // watch closes Failed after a failed sync.

@@ -46,6 +46,7 @@ func newApp(r *run) *cli.App {
 			r.subscriptionCommand(),
 			r.groupCommand(),
 			r.branchCommand(),
+			r.scheduleCommand(),
 			r.statsCommand(),
 			r.benchCommand(),
 			r.configCommand(),

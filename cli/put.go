@@ -15,7 +15,12 @@ import (
 
 // sendFlags are shared by put and publish.
 func sendFlags() []cli.Flag {
-	return slices.Concat(bodyFlags(), []cli.Flag{
+	return slices.Concat(bodyFlags(), messageFlags(), rateFlags())
+}
+
+// messageFlags say what is sent beside the body.
+func messageFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.IntFlag{Name: "priority", Usage: "JMSPriority, `0-9`", DefaultText: "4"},
 		&cli.DurationFlag{Name: "delay", Usage: "deliver only after this `TIME`", DefaultText: "at once"},
 		&cli.DurationFlag{Name: "ttl", Usage: "expire after this `TIME`", DefaultText: "never"},
@@ -26,7 +31,7 @@ func sendFlags() []cli.Flag {
 		&cli.StringFlag{Name: "type", Usage: "JMSType"},
 		&cli.StringFlag{Name: "reply-to", Usage: "JMSReplyTo, the name of a `QUEUE`"},
 		&cli.BoolFlag{Name: "non-persistent", Usage: "ask for confirmation once it is written; a destination on disk syncs first all the same", DisableDefaultText: true},
-	}, rateFlags())
+	}
 }
 
 // bodyFlags say where the bodies of what is sent come from.

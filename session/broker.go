@@ -178,6 +178,13 @@ type Administrator interface {
 	// with toEnd, behind the last message.
 	SeekSubscription(ctx context.Context, q SubscriptionQuery, to queue.Start, toEnd bool) (SubscriptionInfo, error)
 
+	// CreateSchedule has a message sent again and again; Sent, LastMS, NextMS and
+	// CreatedMS are the broker's to say. ErrExists.
+	CreateSchedule(ctx context.Context, s Schedule) (Schedule, error)
+	ListSchedules(ctx context.Context) ([]Schedule, error)
+	PauseSchedule(ctx context.Context, name string, paused bool) (Schedule, error)
+	DeleteSchedule(ctx context.Context, name string) error
+
 	// Stats describes the broker; Connections is left to the caller's server.
 	Stats(ctx context.Context) (Stats, error)
 }
@@ -192,5 +199,6 @@ type (
 	TransferResult    = destination.TransferResult
 	SubscriptionQuery = topic.Query
 	SubscriptionInfo  = topic.Info
+	Schedule          = destination.Schedule
 	Stats             = destination.BrokerInfo
 )

@@ -69,7 +69,8 @@ type Store interface {
 	// DeleteSubscription deletes one. Nothing happens if there is none.
 	DeleteSubscription(id string) error
 
-	// PutFact remembers a fact about the broker, such as the cluster's id.
+	// PutFact remembers a fact about the broker, such as the cluster's id; an empty
+	// one is forgotten.
 	PutFact(name, value string) error
 
 	// Failed is closed after a failed sync; Err then says which.

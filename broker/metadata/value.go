@@ -157,9 +157,12 @@ func (b *Bolt) DeleteSubscription(id string) error {
 	})
 }
 
-// PutFact remembers a fact about the broker.
+// PutFact remembers a fact about the broker, or forgets it if it is empty.
 func (b *Bolt) PutFact(name, value string) error {
 	return b.change("put fact "+name, func(tx *bbolt.Tx) error {
+		if value == "" {
+			return tx.Bucket(factsBucket).Delete([]byte(name))
+		}
 		return tx.Bucket(factsBucket).Put([]byte(name), []byte(value))
 	})
 }

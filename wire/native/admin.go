@@ -21,6 +21,10 @@ const (
 	VerbSubscriptionDelete  = "subscription.delete"  // SubscriptionSpec -> nothing
 	VerbSubscriptionAlter   = "subscription.alter"   // SubscriptionSpec -> SubscriptionInfo
 	VerbSubscriptionSeek    = "subscription.seek"    // SubscriptionSpec -> SubscriptionInfo
+	VerbScheduleCreate      = "schedule.create"      // ScheduleSpec -> ScheduleInfo
+	VerbScheduleList        = "schedule.list"        // nothing -> []ScheduleInfo
+	VerbSchedulePause       = "schedule.pause"       // ScheduleSpec with Name and Paused -> ScheduleInfo
+	VerbScheduleDelete      = "schedule.delete"      // ScheduleSpec with Name -> nothing
 	VerbBrokerStats         = "broker.stats"         // nothing -> BrokerStats
 	VerbGroupList           = "group.list"           // nothing -> []GroupInfo
 	VerbGroupDescribe       = "group.describe"       // GroupQuery -> GroupDescription
@@ -203,6 +207,30 @@ type SubscriptionInfo struct {
 	Pattern  string            `msgpack:"pattern" json:"pattern"`   // whose subscription on Topic it is; "": it is of Topic alone
 	Settings map[string]string `msgpack:"settings" json:"settings"` // that it has in place of its topic's
 	View     ViewInfo          `msgpack:"view" json:"view"`
+}
+
+// ScheduleSpec says when a message is sent again and again.
+type ScheduleSpec struct {
+	Name        string `msgpack:"name" json:"name"`
+	Destination string `msgpack:"destination" json:"destination"`
+	Kind        string `msgpack:"kind" json:"kind"`                     // "queue" or "topic"
+	Cron        string `msgpack:"cron" json:"cron"`                     // minute, hour, day of month, month, day of week; seconds may come first; @hourly and so on; @every 90s
+	Zone        string `msgpack:"zone,omitempty" json:"zone,omitempty"` // such as Europe/Berlin; empty is UTC
+	StartMS     int64  `msgpack:"start,omitempty" json:"start_ms,omitempty"`
+	EndMS       int64  `msgpack:"end,omitempty" json:"end_ms,omitempty"`    // 0 is never
+	Count       int64  `msgpack:"count,omitempty" json:"count,omitempty"`   // how often it is sent at most; 0 is without end
+	Missed      string `msgpack:"missed,omitempty" json:"missed,omitempty"` // of the times at which the broker was not there: "once" (one message, also if empty), "skip", "all"
+	Paused      bool   `msgpack:"paused,omitempty" json:"paused"`
+	Batch       []byte `msgpack:"batch,omitempty" json:"-"` // a record batch of one message
+}
+
+// ScheduleInfo describes a schedule.
+type ScheduleInfo struct {
+	ScheduleSpec
+	CreatedMS int64 `msgpack:"created" json:"created_ms"`
+	Sent      int64 `msgpack:"sent" json:"sent"`                        // how often it was
+	LastMS    int64 `msgpack:"last,omitempty" json:"last_ms,omitempty"` // when it was last
+	NextMS    int64 `msgpack:"next,omitempty" json:"next_ms,omitempty"` // when it will be; 0 is never
 }
 
 // BrokerStats describes the broker.

@@ -60,9 +60,6 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		return nil, c.broker().DeleteSubscription(c.ctx, subscriptionQuery(s))
 	}),
 	native.VerbSubscriptionAlter: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
-		if err := c.state.Authorize(session.OperationAlter, s.Topic); err != nil {
-			return nil, err
-		}
 		info, err := c.broker().AlterSubscription(c.ctx, subscriptionQuery(s), s.Settings)
 		return subscriptionInfo(info), err
 	}),
@@ -76,6 +73,31 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		}
 		info, err := c.broker().SeekSubscription(c.ctx, subscriptionQuery(s), start, s.ToEnd)
 		return subscriptionInfo(info), err
+	}),
+	native.VerbScheduleCreate: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+		kind, err := destination.ParseKind(s.Kind)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.state.Authorize(session.OperationSend, s.Destination); err != nil {
+			return nil, err
+		}
+		made, err := c.broker().CreateSchedule(c.ctx, session.Schedule{
+			Name: s.Name, Destination: s.Destination, Kind: kind, Cron: s.Cron, Zone: s.Zone, StartMS: s.StartMS, EndMS: s.EndMS,
+			Count: s.Count, Missed: s.Missed, Paused: s.Paused, Batch: s.Batch,
+		})
+		return scheduleInfo(made), err
+	}),
+	native.VerbScheduleList: verb(func(c *connection, _ struct{}) (any, error) {
+		list, err := c.broker().ListSchedules(c.ctx)
+		return each(list, scheduleInfo), err
+	}),
+	native.VerbSchedulePause: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+		changed, err := c.broker().PauseSchedule(c.ctx, s.Name, s.Paused)
+		return scheduleInfo(changed), err
+	}),
+	native.VerbScheduleDelete: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+		return nil, c.broker().DeleteSchedule(c.ctx, s.Name)
 	}),
 	native.VerbBrokerStats: verb(func(c *connection, _ struct{}) (any, error) {
 		s, err := c.broker().Stats(c.ctx)
@@ -197,6 +219,16 @@ func subscriptionInfo(s session.SubscriptionInfo) native.SubscriptionInfo {
 	return native.SubscriptionInfo{
 		Topic: s.Topic, ClientID: s.ClientID, Name: s.Name, Kind: s.Kind.String(),
 		Selector: s.Selector, NoLocal: s.NoLocal, Pattern: s.Pattern, Settings: s.Settings, View: viewInfo(s.View),
+	}
+}
+
+func scheduleInfo(s session.Schedule) native.ScheduleInfo {
+	return native.ScheduleInfo{
+		ScheduleSpec: native.ScheduleSpec{
+			Name: s.Name, Destination: s.Destination, Kind: s.Kind.String(), Cron: s.Cron, Zone: s.Zone, StartMS: s.StartMS, EndMS: s.EndMS,
+			Count: s.Count, Missed: s.Missed, Paused: s.Paused,
+		},
+		CreatedMS: s.CreatedMS, Sent: s.Sent, LastMS: s.LastMS, NextMS: s.NextMS,
 	}
 }
 
