@@ -11,11 +11,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/spill"
 )
 
 // sendFlags are shared by put and publish.
 func sendFlags() []cli.Flag {
-	return slices.Concat(bodyFlags(), messageFlags(), rateFlags())
+	return slices.Concat(bodyFlags(), messageFlags(), []cli.Flag{spillFlag()}, rateFlags())
 }
 
 // messageFlags say what is sent beside the body.
@@ -52,7 +53,7 @@ func rateFlags() []cli.Flag {
 	}
 }
 
-const sendHelp = "Bodies are the arguments behind NAME, or --file, or else each line of standard\ninput. Exit code 0 means that every message is confirmed: on disk, unless the\ndestination or --non-persistent says otherwise. After a failure the number that\nwas confirmed is told; they are the first ones."
+const sendHelp = "Bodies are the arguments behind NAME, or --file, or else each line of standard\ninput. Exit code 0 means that every message is confirmed: on disk, unless the\ndestination or --non-persistent says otherwise. After a failure the number that\nwas confirmed is told; they are the first ones. With --spill a message that no broker\ntakes is safe in a directory, and that is enough; order is kept."
 
 func (r *run) putCommand() *cli.Command {
 	return &cli.Command{
@@ -63,6 +64,9 @@ func (r *run) putCommand() *cli.Command {
 			options, err := putOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.IsSet("spill") {
+				return r.sendSpilling(c, spill.Queue(c.Args().First()), bodyAlone, options)
 			}
 			return r.send(c, bodyAlone, options, func(s *polylog.Session, name string) sendFunc { return s.Queue(name).PutAsync })
 		}),
@@ -81,10 +85,7 @@ func bodyAlone(body []byte) (*polylog.Message, error) { return polylog.NewBytes(
 // send sends all bodies in order, many under way at once: the client bounds
 // how many bytes that are.
 func (r *run) send(c *cli.Context, compose composeFunc, options []polylog.PutOption, open func(*polylog.Session, string) sendFunc) error {
-	if err := operands(c, 1, -1); err != nil {
-		return err
-	}
-	if err := checkRateFlags(c); err != nil {
+	if err := checkSend(c); err != nil {
 		return err
 	}
 	ctx := c.Context
@@ -97,21 +98,28 @@ func (r *run) send(c *cli.Context, compose composeFunc, options []polylog.PutOpt
 	if err != nil {
 		return err
 	}
-	progress := r.startProgress("confirmed")
-	sending, stop := context.WithCancel(ctx)
-	defer stop()
-	t := &tally{progress: progress, stop: stop}
-	sendErr := r.sendAll(sending, c, compose, open(session, c.Args().First()), options, t)
-	confirmed, err := t.wait(ctx)
-	progress.stop()
-	if err == nil { // else it is why sendAll stopped
-		err = sendErr
-	}
+	confirmed, err := r.sendEach(c, compose, open(session, c.Args().First()), options, "confirmed")
 	if err != nil {
 		return fmt.Errorf("%s confirmed, then: %w", messages(confirmed), err)
 	}
 	r.say("%s confirmed", messages(confirmed))
 	return nil
+}
+
+// sendEach hands every body to send, and waits until all are what verb says, or one
+// failed.
+func (r *run) sendEach(c *cli.Context, compose composeFunc, send sendFunc, options []polylog.PutOption, verb string) (confirmed int64, err error) {
+	progress := r.startProgress(verb)
+	sending, stop := context.WithCancel(c.Context)
+	defer stop()
+	t := &tally{progress: progress, stop: stop}
+	sendErr := r.sendAll(sending, c, compose, send, options, t)
+	confirmed, err = t.wait(c.Context)
+	progress.stop()
+	if err == nil { // else it is why sendAll stopped
+		err = sendErr
+	}
+	return confirmed, err
 }
 
 // sendAll hands every body to send until ctx ends, which it does on a signal
@@ -217,8 +225,11 @@ func (t *tally) wait(ctx context.Context) (confirmed int64, err error) {
 	return t.confirmed, t.err
 }
 
-// checkRateFlags refuses what makes no sense.
-func checkRateFlags(c *cli.Context) error {
+// checkSend refuses what makes no sense.
+func checkSend(c *cli.Context) error {
+	if err := operands(c, 1, -1); err != nil {
+		return err
+	}
 	if c.Int("repeat") < 1 {
 		return usagef("--repeat %d: write a number from 1", c.Int("repeat"))
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog"
+	"github.com/polylog-mq/polylog/spill"
 )
 
 // topicCommand is `polylog topic`.
@@ -19,6 +20,9 @@ func (r *run) topicCommand() *cli.Command {
 				options, err := putOptions(c)
 				if err != nil {
 					return err
+				}
+				if c.IsSet("spill") {
+					return r.sendSpilling(c, spill.Topic(c.Args().First()), bodyAlone, options)
 				}
 				return r.send(c, bodyAlone, options, func(s *polylog.Session, name string) sendFunc { return s.Topic(name).PublishAsync })
 			}),
