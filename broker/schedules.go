@@ -231,7 +231,7 @@ func (b *Broker) sendSchedules(ctx context.Context) {
 		if len(names) > 0 {
 			next = now // look at once: some may be due again
 		}
-		timer.Reset(min(max(time.Duration(next-now), 0)*time.Millisecond, maxWait))
+		timer.Reset(time.Duration(min(max(next-now, 0), maxWait.Milliseconds())) * time.Millisecond)
 	}
 }
 
