@@ -41,6 +41,7 @@ type Connection struct {
 	changed      chan struct{}
 	sessions     map[uint64]*Session
 	consumers    map[uint64]*consumer
+	producers    map[string]*Producers // that it is in, by group
 	destinations map[destinationKey]*destination
 	lastSession  uint64
 	lastConsumer uint64

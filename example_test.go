@@ -709,3 +709,70 @@ func ExampleDelivery_Fail() {
 	fmt.Println(dead.Value.Text(), "-", letter.Reason, "-", letter.Exception)
 	// Output: a unicorn - max.deliveries - out of stock
 }
+
+// A message that is delivered only if a transaction elsewhere is committed. Here
+// its end is not told, and the group of producers is asked.
+func ExampleConnection_Producers() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+	paid := map[string]bool{"order-17": true} // as the database has it
+	producers, err := c.Producers(ctx, "shop", func(_ context.Context, half polylog.Half) polylog.Outcome {
+		if paid[half.ID] {
+			return polylog.Commit
+		}
+		return polylog.Rollback
+	}, polylog.CheckAfter(10*time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer producers.Close(ctx)
+	err = producers.Send(ctx, "order-17", func(s *polylog.Session) error {
+		_, err := polylog.QueueOf[string](s, "shipping").Put(ctx, "ship order 17")
+		return err
+	}, func(context.Context) polylog.Outcome {
+		return polylog.Unknown // the database did not answer in time
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	d, err := polylog.QueueOf[string](s, "shipping").Take(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(d.Value)
+	// Output: ship order 17
+}
+
+// All queues whose names begin so, those that are made later included.
+func ExampleQueue_Consume_pattern() {
+	c, stop := example()
+	defer stop()
+	ctx := context.Background()
+	s, err := c.Session(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, country := range []string{"orders.eu", "orders.us"} {
+		if _, err := polylog.QueueOf[string](s, country).Put(ctx, "a pen"); err != nil {
+			log.Fatal(err)
+		}
+	}
+	n := 0
+	for d, err := range polylog.QueueOf[string](s, "orders.*").Consume(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(d.Value, "of", d.Destination())
+		if n++; n == 2 {
+			break
+		}
+	}
+	// Unordered output:
+	// a pen of orders.eu
+	// a pen of orders.us
+}

@@ -291,6 +291,19 @@ func (in *incoming) rare(typ native.Type, body []byte) error {
 		if consumer := c.consumer(in.closed.Consumer); consumer != nil {
 			consumer.closedByBroker(&err)
 		}
+	case native.TypeCheck:
+		var f native.Check
+		payload, err := in.decoder.Decode(body, &f)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		p := c.producers[f.Group]
+		c.mu.Unlock()
+		if p != nil {
+			f.Body = bytes.Clone(f.Body)
+			p.ask(&f, bytes.Clone(payload))
+		}
 	case native.TypeJoined:
 		var f native.Joined
 		if _, err := in.decoder.Decode(body, &f); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/polylog-mq/polylog/wire/native"
@@ -152,6 +154,14 @@ func (c *Connection) establish(ctx context.Context, l *link) error {
 	for _, consumer := range consumers {
 		if err := consumer.reopen(ctx, l); err != nil {
 			return err
+		}
+	}
+	c.mu.Lock()
+	producers := slices.Collect(maps.Values(c.producers))
+	c.mu.Unlock()
+	for _, p := range producers {
+		if _, err := l.call(ctx, p.join); err != nil {
+			return fmt.Errorf("join the producers %q again: %w", p.member.Group, err)
 		}
 	}
 	c.mu.Lock()

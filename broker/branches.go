@@ -52,7 +52,11 @@ func (b *Broker) ReleaseBranch(x destination.XID) { b.branches.Release(x) }
 
 // PrepareBranch: see ReserveBranch.
 func (b *Broker) PrepareBranch(x destination.XID, settled []queue.Settled, sends []destination.BranchSend) error {
-	return b.branches.Prepare(x, settled, sends)
+	err := b.branches.Prepare(x, settled, sends)
+	if err == nil && x.Format == destination.HalfFormat {
+		b.halves.look()
+	}
+	return err
 }
 
 // CommitBranch: see ReserveBranch.

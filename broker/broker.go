@@ -42,6 +42,7 @@ type Broker struct {
 	nextProducerID int64
 	groupSettings  groupSettings
 	schedules      schedules
+	halves         halves
 
 	startedMS int64
 	numbers   atomic.Uint64
@@ -77,6 +78,7 @@ func Open(o Options) (_ *Broker, err error) {
 		clientIDs: map[string]struct{}{},
 		watches:   map[*watch]struct{}{},
 		failed:    make(chan struct{}),
+		halves:    halves{wake: make(chan struct{}, 1), members: map[string][]*halfMember{}},
 	}
 	if b.defaults, err = destination.SettingsFrom(o.Defaults); err != nil {
 		return nil, fmt.Errorf("default settings: %w", err)
@@ -215,6 +217,7 @@ func (b *Broker) start() {
 	b.running.Go(func() { b.watch(ctx) })
 	b.running.Go(func() { b.keep(ctx) })
 	b.running.Go(func() { b.sendSchedules(ctx) })
+	b.running.Go(func() { b.checkHalves(ctx) })
 }
 
 // watch closes Failed after a failed sync.

@@ -118,3 +118,37 @@ type BranchSend struct {
 	Records   int
 	Batches   []byte
 }
+
+// HalfFormat is the format of the XIDs of half messages: messages that are sent
+// before the producer's own transaction has ended, and delivered only if that is
+// committed. Global is then the producers' group, Branch what the producer calls it.
+const HalfFormat = 0x68616c66
+
+// Producers is a group of producers, as one of them joins it.
+type Producers struct {
+	Group     string
+	AfterMS   int64 // how long after a half message is sent the group is asked about it, and twice as long each time; 0: 6 s
+	MaxChecks int   // how often, before it is rolled back; 0: 15
+}
+
+// Check returns ErrInvalid unless p may be a group.
+func (p Producers) Check() error {
+	if p.Group == "" || len(p.Group) > MaxXIDPart || p.AfterMS < 0 || p.AfterMS > 1<<31 || p.MaxChecks < 0 {
+		return fmt.Errorf("%w: a group of producers has a name of 1 to %d bytes, and asks after 0 to %d ms", ErrInvalid, MaxXIDPart, 1<<31)
+	}
+	return nil
+}
+
+// Half is a half message whose end is not known.
+type Half struct {
+	XID
+	Checks int // how often somebody was asked, with this time
+	Sends  []HalfSend
+}
+
+// HalfSend is the batches of a half message for one partition.
+type HalfSend struct {
+	Destination string
+	Partition   int32
+	Batches     []byte
+}

@@ -124,6 +124,10 @@ type Branches interface {
 	RollbackBranch(ctx context.Context, x destination.XID) error
 	// ForgetBranch forgets one that SettleBranch has ended: ErrNotFound, ErrConflict.
 	ForgetBranch(x destination.XID) error
+	// JoinProducers makes the caller a member of a group of producers until leave
+	// is called: check is told of its half messages whose end is not known, and
+	// must not wait. Whoever knows ends the branch.
+	JoinProducers(p destination.Producers, check func(destination.Half)) (leave func(), err error)
 	// Branches are those that are prepared or heuristically ended.
 	Branches() []destination.BranchInfo
 	// SettleBranch ends a prepared branch in place of its manager.

@@ -60,6 +60,7 @@ type Connection struct {
 	sessions    map[*Session]struct{}
 	consumers   int
 	temporaries map[string]*temporary
+	producers   map[string]func() // by group, what leaves it
 }
 
 // temporary is a temporary destination and how many consume from it.
@@ -271,6 +272,46 @@ func (c *Connection) DeleteTemporary(ctx context.Context, name string) error {
 	return c.broker.DeleteTemporary(ctx, t.destination)
 }
 
+// JoinProducers makes the connection a member of a group of producers until it
+// closes: ErrExists if it is one, ErrInvalid.
+func (c *Connection) JoinProducers(p destination.Producers, check func(destination.Half)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return errConnectionClosed
+	case c.producers[p.Group] != nil:
+		return fmt.Errorf("group of producers %q: %w on this connection", p.Group, ErrExists)
+	case len(c.producers) >= maxProducers:
+		return fmt.Errorf("%w: a connection may be in %d groups of producers", ErrBusy, maxProducers)
+	}
+	leave, err := c.broker.JoinProducers(p, check)
+	if err != nil {
+		return err
+	}
+	if c.producers == nil {
+		c.producers = map[string]func(){}
+	}
+	c.producers[p.Group] = leave
+	return nil
+}
+
+// LeaveProducers ends that: ErrNotFound.
+func (c *Connection) LeaveProducers(group string) error {
+	c.mu.Lock()
+	leave := c.producers[group]
+	delete(c.producers, group)
+	c.mu.Unlock()
+	if leave == nil {
+		return fmt.Errorf("group of producers %q: %w on this connection", group, ErrNotFound)
+	}
+	leave()
+	return nil
+}
+
+// maxProducers bounds the groups of producers that a connection is in.
+const maxProducers = 1024
+
 // Unsubscribe deletes a durable subscription of this connection's client id:
 // ErrNotFound, or ErrConflict while it has a consumer or unacknowledged
 // messages (Jakarta Messaging 3.1 §8.3.6).
@@ -358,8 +399,13 @@ func (c *Connection) Close(ctx context.Context) error {
 	c.branches.close(c)
 	c.mu.Lock()
 	temporaries, release := c.temporaries, c.releaseID
+	leaves := c.producers
+	c.producers = nil
 	c.temporaries, c.releaseID = map[string]*temporary{}, nil
 	c.mu.Unlock()
+	for _, leave := range leaves {
+		leave()
+	}
 	var errs []error
 	for _, t := range temporaries {
 		errs = append(errs, c.broker.DeleteTemporary(ctx, t.destination))

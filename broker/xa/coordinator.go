@@ -370,6 +370,28 @@ func (c *Coordinator) send(b *branch, e *entry) error {
 	return c.commit(&queue.Unit{Sends: writes})
 }
 
+// Sends are what a prepared branch sends: ErrNotFound.
+func (c *Coordinator) Sends(x destination.XID) ([]Send, error) {
+	b, err := c.take(x)
+	if err != nil {
+		if errors.Is(err, destination.ErrBusy) { // it is just ending
+			err = fmt.Errorf("branch %s: %w", x, destination.ErrNotFound)
+		}
+		return nil, err
+	}
+	defer c.give(b, false)
+	p, err := c.partition()
+	if err != nil {
+		return nil, err
+	}
+	sends, err := c.read(p, b)
+	all := make([]Send, len(sends))
+	for i, s := range sends {
+		all[i] = Send{Topic: s.topic, Partition: s.partition, Batches: s.batches}
+	}
+	return all, err
+}
+
 // read reads what a branch sends.
 func (c *Coordinator) read(p *destination.Partition, b *branch) ([]send, error) {
 	if b.sent == 0 {

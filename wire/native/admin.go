@@ -45,6 +45,8 @@ const (
 	VerbBranchCommit   = "commit"   // BranchSpec with OnePhase -> nothing
 	VerbBranchRollback = "rollback" // BranchSpec -> nothing
 	VerbBranchRecover  = "recover"  // nothing -> []BranchInfo
+	VerbBranchJoin     = "join"     // Producers -> nothing: from here on Checks come
+	VerbBranchLeave    = "leave"    // Producers -> nothing
 )
 
 // The flags of VerbBranchStart and VerbBranchEnd: X/Open XA §4.3.
@@ -71,6 +73,24 @@ type BranchSpec struct {
 	TimeoutMS int64  `msgpack:"timeout_ms,omitempty"` // rolled back unless prepared within; 0: never
 	OnePhase  bool   `msgpack:"one_phase,omitempty"`  // commit without having prepared
 	Commit    bool   `msgpack:"commit,omitempty"`     // of VerbBranchSettle: not rollback
+}
+
+// HalfFormat is the format of the XIDs of half messages. Global is the producers'
+// group, Branch what the producer calls it.
+const HalfFormat = 0x68616c66
+
+// Producers is a group of producers, as one of them joins it or leaves it.
+type Producers struct {
+	Group     string `msgpack:"group"`
+	AfterMS   int64  `msgpack:"after_ms,omitempty"`   // how long after a half message is sent its group is asked about it; 0: 6 s
+	MaxChecks int    `msgpack:"max_checks,omitempty"` // how often, before it is rolled back; 0: 15
+}
+
+// HalfSend says which batches of a Check's payload go where.
+type HalfSend struct {
+	Destination string `msgpack:"destination"`
+	Partition   int32  `msgpack:"partition"`
+	Bytes       int    `msgpack:"bytes"`
 }
 
 // BranchVote is what a prepare answers.

@@ -489,6 +489,23 @@ func (f *Joined) decode(d *decoder) {
 }
 
 // Type implements Frame.
+func (*Check) Type() Type { return TypeCheck }
+
+func (f *Check) encode(e *encoder) {
+	e.text(f.Group)
+	e.text(f.ID)
+	e.uint(f.Checks)
+	e.bytes(f.Body)
+}
+
+func (f *Check) decode(d *decoder) {
+	f.Group = d.text()
+	f.ID = d.text()
+	f.Checks = d.uint()
+	f.Body = d.raw(d.src.Len())
+}
+
+// Type implements Frame.
 func (*ConsumerClosed) Type() Type { return TypeConsumerClosed }
 
 func (f *ConsumerClosed) encode(e *encoder) {

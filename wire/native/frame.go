@@ -39,6 +39,7 @@ const (
 	TypeConsumerClosed Type = 38
 	TypeGoAway         Type = 39
 	TypeJoined         Type = 40
+	TypeCheck          Type = 41
 )
 
 var typeNames = map[Type]string{
@@ -48,7 +49,7 @@ var typeNames = map[Type]string{
 	TypeBrowse: "Browse", TypeTemporary: "Temporary", TypeAdmin: "Admin", TypePing: "Ping", TypePong: "Pong",
 	TypeBye: "Bye", TypeFetch: "Fetch", TypeGroup: "Group", TypeEndWork: "EndWork", TypeBranch: "Branch",
 	TypeWelcome: "Welcome", TypeOK: "OK", TypeFail: "Fail", TypeConfirm: "Confirm",
-	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway", TypeJoined: "Joined",
+	TypeDeliver: "Deliver", TypeDrained: "Drained", TypeConsumerClosed: "ConsumerClosed", TypeGoAway: "GoAway", TypeJoined: "Joined", TypeCheck: "Check",
 }
 
 func (t Type) String() string {
@@ -378,6 +379,14 @@ type Joined struct {
 // MemberShift is where a partition's number ends and that of its destination
 // among the consumer's begins.
 const MemberShift = 14
+
+// Check asks a member of a group of producers what became of a half message, which
+// is the payload; Body is a []HalfSend. There is no answer: who knows ends the branch.
+type Check struct {
+	Group, ID string
+	Checks    uint64 // how often somebody was asked, with this time
+	Body      []byte
+}
 
 // GoAway says that the broker drains and takes nothing new.
 type GoAway struct{ Message string }

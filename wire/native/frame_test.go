@@ -37,6 +37,7 @@ var every = []native.Frame{
 	&native.Confirm{Request: 1, Base: 1 << 50},
 	&native.Deliver{Consumer: 1, Partition: 2, FirstAcquisition: 3, Counts: []byte{0, 1, 0, 2}},
 	&native.Drained{Consumer: 1},
+	&native.Check{Group: "orders", ID: "17", Checks: 2, Body: []byte{0x90}},
 	&native.Joined{Consumer: 1, Member: 3, Destination: "orders.eu"},
 	&native.ConsumerClosed{Consumer: 1, Error: native.Error{Code: native.CodeConflict, Message: "gone"}},
 	&native.GoAway{Message: "drain"},

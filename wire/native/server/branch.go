@@ -24,6 +24,10 @@ func (c *connection) branch(f *native.Branch) {
 			return
 		}
 	}
+	if f.Verb == native.VerbBranchJoin || f.Verb == native.VerbBranchLeave {
+		c.answer(f.Request, c.producers(f))
+		return
+	}
 	if f.Verb == native.VerbBranchStart || f.Verb == native.VerbBranchEnd {
 		c.answer(f.Request, c.work(f, &spec))
 		return
@@ -40,6 +44,38 @@ func (c *connection) branch(f *native.Branch) {
 		}
 		c.out.flush()
 	})
+}
+
+// producers has the connection join a group of producers, or leave it.
+func (c *connection) producers(f *native.Branch) error {
+	var p native.Producers
+	if err := native.UnmarshalBody(f.Body, &p); err != nil {
+		return fmt.Errorf("%w: %w", session.ErrInvalid, err)
+	}
+	if f.Verb == native.VerbBranchLeave {
+		return c.state.LeaveProducers(p.Group)
+	}
+	return c.state.JoinProducers(destination.Producers(p), c.check)
+}
+
+// check asks the peer about a half message. One that is larger than a frame goes
+// without its messages.
+func (c *connection) check(h destination.Half) {
+	var sends []native.HalfSend
+	var payload []byte
+	for _, s := range h.Sends {
+		sends = append(sends, native.HalfSend{Destination: s.Destination, Partition: s.Partition, Bytes: len(s.Batches)})
+		payload = append(payload, s.Batches...)
+	}
+	if len(payload) > c.server.options.MaxFrame/2 {
+		sends, payload = nil, nil
+	}
+	body, err := native.MarshalBody(sends)
+	if err != nil {
+		return
+	}
+	c.out.append(&native.Check{Group: h.Global, ID: h.Branch, Checks: uint64(h.Checks), Body: body}, payload)
+	c.out.flush()
 }
 
 var branchFlags = map[string]session.BranchFlag{

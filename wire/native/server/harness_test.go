@@ -314,7 +314,7 @@ var frameTypes = map[native.Type]reflect.Type{}
 func init() {
 	for _, f := range []native.Frame{
 		&native.Welcome{}, &native.OK{}, &native.Fail{}, &native.Confirm{}, &native.Deliver{}, &native.Drained{},
-		&native.ConsumerClosed{}, &native.Joined{}, &native.GoAway{}, &native.Ping{}, &native.Pong{},
+		&native.ConsumerClosed{}, &native.Joined{}, &native.Check{}, &native.GoAway{}, &native.Ping{}, &native.Pong{},
 	} {
 		frameTypes[f.Type()] = reflect.TypeOf(f).Elem()
 	}

@@ -33,7 +33,7 @@ func everything() []native.Frame {
 		&native.Admin{Request: 1, Verb: native.VerbDestinationDelete, Body: []byte{0x80}},
 		&native.Ping{}, &native.Pong{},
 		&native.Welcome{}, &native.OK{}, &native.Fail{}, &native.Confirm{}, &native.Deliver{}, &native.Drained{},
-		&native.ConsumerClosed{}, &native.Joined{}, &native.GoAway{},
+		&native.ConsumerClosed{}, &native.Joined{}, &native.Check{}, &native.GoAway{},
 	}
 }
 
