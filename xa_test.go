@@ -279,3 +279,39 @@ func TestXID(t *testing.T) {
 		t.Errorf("not transacted: %v", err)
 	}
 }
+
+// What a prepared branch held comes again after the redelivery delay, and is dead
+// if it came too often.
+func TestXARollbackBacksOff(t *testing.T) {
+	b := polylogtest.Start(t)
+	ctx := t.Context()
+	createWith(t, b, "in", "queue", map[string]string{"redelivery.delay": "1h", "redelivery.max.delay": "0s", "max.deliveries": "2"})
+	fill(t, b, "1")
+	x := newBranch(t, b)
+	x.work(xid(1))
+	x.prepare(xid(1))
+	if err := x.s.XA().Rollback(ctx, xid(1)); err != nil {
+		t.Fatal(err)
+	}
+	queue := func() polylog.ViewInfo {
+		t.Helper()
+		return *must[*polylog.DestinationInfo](t)(b.Connection.Admin().Describe(ctx, "in")).Queue
+	}
+	if v := queue(); v.Scheduled != 1 || v.Waiting != 0 {
+		t.Errorf("%+v", v)
+	}
+	must[*polylog.DestinationInfo](t)(b.Connection.Admin().Alter(ctx, polylog.DestinationSpec{Name: "in", Settings: map[string]string{"max.deliveries": "1"}}))
+	fill(t, b, "2")
+	x.work(xid(2))
+	x.prepare(xid(2))
+	if err := x.s.XA().Rollback(ctx, xid(2)); err != nil {
+		t.Fatal(err)
+	}
+	d := must[*polylog.Delivery[string]](t)(polylog.QueueOf[string](b.Session(), "DLQ.in").Take(ctx))
+	if d.Value != "2" {
+		t.Errorf("%s is dead", d.Value)
+	}
+	if v := queue(); v.Scheduled != 1 || v.Waiting != 0 {
+		t.Errorf("%+v", v)
+	}
+}

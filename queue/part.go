@@ -88,6 +88,20 @@ func (p *part) takeBack(offsets []int64) {
 	}
 }
 
+// backOff is takeBack after the redelivery delay.
+func (p *part) backOff(offsets []int64) {
+	if p.v.settings.RedeliveryDelay == 0 {
+		p.takeBack(offsets)
+		return
+	}
+	for i, offset := range offsets {
+		due := p.v.dueAfter(p.v.settings.RedeliveryAfter(p.cursor.Count(offset), offset))
+		if p.exhausted(offset) || due == 0 || !p.cursor.Schedule(offset, due) {
+			p.takeBack(offsets[i : i+1])
+		}
+	}
+}
+
 // exhausted says whether a message has been delivered as often as it may.
 func (p *part) exhausted(offset int64) bool {
 	limit := p.v.maxDeliveries()

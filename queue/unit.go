@@ -385,7 +385,7 @@ func (v *View) endUnits(f *flight, committed bool) {
 func HeldByUnit(hold uint64) bool { return hold&moveBit != 0 }
 
 // EndHold ends what a prepared unit holds in the view: acknowledged if it
-// commits, available again if not. w is told once, when that is on disk.
+// commits, available again after the redelivery delay if not. w is told once, when that is on disk.
 func (v *View) EndHold(hold uint64, commit bool, w commitlog.Waiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -403,7 +403,7 @@ func (v *View) EndHold(hold uint64, commit bool, w commitlog.Waiter) {
 		if commit {
 			v.counters.acknowledged += int64(len(offsets))
 		} else {
-			p.takeBack(offsets)
+			p.backOff(offsets)
 		}
 	}
 	all := newJoint(len(parts)+1, w)
