@@ -19,7 +19,7 @@ const (
 	exitFewer        = 3   // fewer messages than --count asked for
 	exitNotFound     = 4   // no such destination, subscription or group
 	exitUnauthorized = 5   // not authenticated, or not permitted
-	exitRefused      = 6   // what the broker holds does not permit it: exists, in use, of another kind
+	exitRefused      = 6   // what the broker holds does not permit it: exists, in use, of another kind, paused, full
 	exitUnavailable  = 7   // no broker answers, or it is shutting down
 	exitInterrupted  = 130 // SIGINT or SIGTERM before the work was done
 	exitBrokenPipe   = 141 // whoever read the output has gone
@@ -36,7 +36,7 @@ var exitCodes = []struct {
 	{exitFewer, "fewer messages came than --count asked for; those that came are printed, and acknowledged or committed"},
 	{exitNotFound, "no such destination, subscription or group; for check: no data directory"},
 	{exitUnauthorized, "not authenticated, or not permitted"},
-	{exitRefused, "refused in the broker's present state: exists already, in use, of another kind"},
+	{exitRefused, "refused in the broker's present state: exists already, in use, of another kind, paused, full"},
 	{exitUnavailable, "no broker answers, or it is shutting down or too busy"},
 	{exitInterrupted, "interrupted by SIGINT or SIGTERM before the work was done"},
 	{exitBrokenPipe, "whoever read the output has gone"},
@@ -100,6 +100,8 @@ var codesOf = map[native.Code]int{
 	native.CodeExists:            exitRefused,
 	native.CodeWrongKind:         exitRefused,
 	native.CodeConflict:          exitRefused,
+	native.CodePaused:            exitRefused,
+	native.CodeQueueFull:         exitRefused,
 	native.CodeHeuristicCommit:   exitRefused,
 	native.CodeHeuristicRollback: exitRefused,
 	native.CodeInvalid:           exitUsage,

@@ -16,7 +16,10 @@ import (
 
 // sendFlags are shared by put and publish.
 func sendFlags() []cli.Flag {
-	return slices.Concat(bodyFlags(), messageFlags(), []cli.Flag{spillFlag()}, rateFlags())
+	return slices.Concat(bodyFlags(), messageFlags(), []cli.Flag{
+		&cli.BoolFlag{Name: "transaction", Usage: "send all of it in one transaction: all or nothing", DisableDefaultText: true},
+		spillFlag(),
+	}, rateFlags())
 }
 
 // messageFlags say what is sent beside the body.
@@ -94,6 +97,9 @@ func (r *run) send(c *cli.Context, compose composeFunc, options []polylog.PutOpt
 		return err
 	}
 	defer connection.Close()
+	if c.Bool("transaction") {
+		return r.sendTransaction(c, connection, compose, options, open)
+	}
 	session, err := connection.Session(ctx, polylog.AutoAcknowledge)
 	if err != nil {
 		return err
@@ -103,6 +109,23 @@ func (r *run) send(c *cli.Context, compose composeFunc, options []polylog.PutOpt
 		return fmt.Errorf("%s confirmed, then: %w", messages(confirmed), err)
 	}
 	r.say("%s confirmed", messages(confirmed))
+	return nil
+}
+
+// sendTransaction is send in one transaction.
+func (r *run) sendTransaction(c *cli.Context, connection *polylog.Connection, compose composeFunc, options []polylog.PutOption, open func(*polylog.Session, string) sendFunc) error {
+	session, err := connection.Session(c.Context, polylog.Transacted)
+	if err != nil {
+		return err
+	}
+	sent, err := r.sendEach(c, compose, open(session, c.Args().First()), options, "sent")
+	if err != nil {
+		return fmt.Errorf("nothing was sent: %w", err) // with the session it is rolled back
+	}
+	if err := session.Commit(c.Context); err != nil {
+		return err
+	}
+	r.say("%s committed", messages(sent))
 	return nil
 }
 
@@ -232,6 +255,9 @@ func checkSend(c *cli.Context) error {
 	}
 	if c.Int("repeat") < 1 {
 		return usagef("--repeat %d: write a number from 1", c.Int("repeat"))
+	}
+	if c.Bool("transaction") && c.IsSet("spill") {
+		return usagef("--transaction and --spill: a transaction waits for the broker, and so needs no directory")
 	}
 	if c.IsSet("rate") && c.Float64("rate") <= 0 {
 		return usagef("--rate %g: write a number above 0", c.Float64("rate"))
