@@ -92,6 +92,9 @@ func (k *keeper) look(ctx context.Context, d *destination.Destination) {
 	if d.Name == destination.DeliveryStateName {
 		return // it trims its own log
 	}
+	if d.Settings.ExpiryDestination != "" {
+		k.b.openIdle(ctx, d)
+	}
 	for p, partition := range d.Partitions {
 		log := partition.Log()
 		if log.Start() == log.End() {
@@ -100,6 +103,19 @@ func (k *keeper) look(ctx context.Context, d *destination.Destination) {
 		if err := k.lookAt(ctx, d, p, log); err != nil && ctx.Err() == nil && !errors.Is(err, commitlog.ErrDeleted) {
 			k.b.o.Logger.Error("cannot delete what is due", "destination", d.Name, "partition", p, "error", err)
 		}
+	}
+}
+
+// openIdle opens the views of a destination whose expired messages go somewhere, so
+// that they go there also if nobody has used it since the start.
+func (b *Broker) openIdle(ctx context.Context, d *destination.Destination) {
+	err := b.topics.OpenAll(ctx, d.ID)
+	if d.Kind == destination.KindQueue {
+		_, failed := b.queueView(ctx, d)
+		err = errors.Join(err, failed)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, destination.ErrNotFound) {
+		b.o.Logger.Error("cannot look for what has expired", "destination", d.Name, "error", err)
 	}
 }
 

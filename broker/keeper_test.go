@@ -320,3 +320,21 @@ func TestRetentionSettings(t *testing.T) {
 		}
 	}
 }
+
+// After a restart, what expires goes where it should, though nobody asks for it.
+func TestExpiryAfterRestart(t *testing.T) {
+	r := newRig(t)
+	d := r.create("q", destination.KindQueue, map[string]string{"expiry.destination": "EXPIRED"})
+	var b record.Builder
+	m := record.Message{Body: []byte("x"), Timestamp: r.clock().UnixMilli()}
+	m.Expiration = r.clock().Add(time.Minute).UnixMilli()
+	r.must(m.AppendTo(&b))
+	w := make(synced, 1)
+	_, err := d.Partitions[0].Append(b.Batch(), w)
+	r.must(err)
+	r.must(<-w)
+	r.reopen()
+	r.pass(2 * time.Minute)
+	r.round()
+	r.take("EXPIRED").next(1)
+}

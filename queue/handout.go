@@ -47,6 +47,7 @@ func (v *View) run() (more bool) {
 	case draining:
 		v.drained()
 	}
+	v.expireIdle(now)
 	v.startMoves(now)
 	if v.closed { // while a destination was looked up
 		return false

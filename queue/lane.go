@@ -34,7 +34,8 @@ type lane struct {
 	scan     int64     // the next offset to look at
 	back     intervals // below scan: available again, to be looked at first
 	ready    ready
-	slack    bool // something was read into a buffer that is much too large for it
+	expiry   *expiry // whose lane it is, nil for all others
+	slack    bool    // something was read into a buffer that is much too large for it
 }
 
 // rewind looks again at everything from offset on.
@@ -439,6 +440,9 @@ func (l *lane) admit(r *record.Record, one *run, now int64) bool {
 		l.p.cursor.Schedule(r.Offset, routing.DeliveryTime)
 		l.p.owe(now + journalDelay.Milliseconds())
 		return false
+	}
+	if l.expiry != nil && routing.Expiration > 0 {
+		l.expiry.note(r.Offset, routing.Expiration)
 	}
 	if l.consumer != nil && !l.consumer.selector.Match(r) {
 		return false

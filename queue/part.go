@@ -21,6 +21,7 @@ type part struct {
 	groups     []*Consumer        // by slot, where the view's owner of the slot does not consume this partition; nil until then
 	shared     *lane              // of the consumers without a selector
 	lanes      []*lane            // of those with one
+	expiry     *expiry            // nil where expired messages go nowhere
 	moves      []move             // messages that are to leave for another destination
 	moving     *moving            // those that are on their way to the disk, nil if none
 	reserved   bool               // a transaction waits for moving to end: no other move begins
@@ -68,6 +69,9 @@ func (p *part) giveBack(from, to int64) {
 	for _, l := range p.lanes {
 		l.giveBack(from, to)
 	}
+	if p.expiry != nil {
+		p.expiry.lane.giveBack(from, to)
+	}
 }
 
 // takeBack is giveBack for offsets, ascending, of which those whose deliveries
@@ -114,6 +118,7 @@ func (p *part) rewind(offset int64) {
 	for _, l := range p.lanes {
 		l.rewind(offset)
 	}
+	p.expiry = nil
 }
 
 // dropLanes gives back what the lanes have read.

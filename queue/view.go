@@ -163,6 +163,9 @@ func OpenViewAt(d *destination.Destination, subscription string, offsets []int64
 		return nil, err
 	}
 	v.addPartitions(offsets)
+	if v.settings.ExpiryDestination != "" {
+		v.trigger() // what expires goes there, also if nobody comes
+	}
 	return v, nil
 }
 

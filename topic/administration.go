@@ -150,6 +150,27 @@ func (r *Registry) use(ctx context.Context, e *entry) (v *queue.View, leave func
 	return e.view, func() { r.leave(e); done() }, nil
 }
 
+// OpenAll opens the views of a topic's durable subscriptions.
+func (r *Registry) OpenAll(ctx context.Context, topic [16]byte) error {
+	r.mu.Lock()
+	var idle []*entry
+	for e := range r.topics[topic] {
+		if e.view == nil {
+			idle = append(idle, e)
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for _, e := range idle {
+		_, leave, err := r.use(ctx, e)
+		if leave != nil {
+			leave()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // View opens the view of a subscription of a topic, and keeps it until leave is
 // called; nil if it is gone.
 func (r *Registry) View(ctx context.Context, topic [16]byte, id string) (v *queue.View, leave func(), err error) {
