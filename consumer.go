@@ -42,6 +42,7 @@ type consumer struct {
 	drains   int  // Drain asked for and not answered
 	err      error
 	closing  bool
+	left     bool // the broker was asked to close it
 	settling settling
 	members  []string      // of a pattern: the names of its destinations
 	unacked  []native.Span // delivered in ClientAcknowledge and Transacted, in order of delivery
@@ -535,6 +536,9 @@ func (c *consumer) close(ctx context.Context) error {
 		c.release()
 	}
 	failed := c.flush(ctx)
+	c.mu.Lock()
+	c.left = true
+	c.mu.Unlock()
 	err := c.c.callOnce(ctx, c.closeRequest)
 	if failed == nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 		failed = err

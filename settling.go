@@ -43,6 +43,7 @@ type settlement struct {
 	consumer *consumer
 	spans    []native.Span
 	waiters  []*waiter
+	awaited  bool // somebody waits for it, as it is sent
 }
 
 // add appends spans to what is pending, and says whether the consumer is to be
@@ -117,6 +118,9 @@ func (c *consumer) takeSettlements(dst []*settlement) []*settlement {
 	n := min(settlesUnderWay-s.under, len(s.pending))
 	if n <= 0 {
 		return dst
+	}
+	for _, t := range s.pending[:n] {
+		t.awaited = len(t.waiters) > 0 || len(s.flushers) > 0
 	}
 	dst = append(dst, s.pending[:n]...)
 	s.pending = slices.Delete(s.pending, 0, n)
@@ -197,7 +201,8 @@ func (c *consumer) hurry() {
 	}
 }
 
-// flush waits until every settlement is answered.
+// flush waits until every settlement is answered. The broker may let those wait a
+// little that nobody waited for; it is told that somebody does now.
 func (c *consumer) flush(ctx context.Context) error {
 	c.mu.Lock()
 	s := &c.settling
@@ -207,10 +212,12 @@ func (c *consumer) flush(ctx context.Context) error {
 	}
 	w := c.c.newWaiter()
 	s.flushers = append(s.flushers, w)
-	queue := s.mayGo()
+	queue, hurry, generation := s.mayGo(), s.under > 0 && !c.left, c.generation.Load()
 	c.mu.Unlock()
 	if queue {
 		c.c.settle(c)
+	} else if hurry {
+		c.c.post(generation, &native.Settle{Consumer: c.number, Awaited: true})
 	}
 	_, err := w.wait(ctx)
 	return err

@@ -116,7 +116,7 @@ func (w *writing) compose() {
 		t.compact()
 		w.buf = w.encoder.Append(w.buf, &native.Settle{
 			Request: w.requests[i], Consumer: t.consumer.number, Kind: t.kind,
-			DelayMS: t.delayMS, Uncounted: t.uncounted, Awaited: len(t.waiters) > 0, Reason: t.reason, Spans: t.spans,
+			DelayMS: t.delayMS, Uncounted: t.uncounted, Awaited: t.awaited, Reason: t.reason, Spans: t.spans,
 		}, nil)
 	}
 	requests := w.requests[len(w.settlements):]

@@ -20,6 +20,7 @@
 // (§6.2.15), and a closed connection takes its temporary destinations with it
 // (§6.2.2).
 //
-// Locks, in the order in which they are taken: Connection.flow, a view's lock,
-// Session.mu, Connection.mu.
+// Locks, in the order in which they are taken: a pattern's opening,
+// Connection.flow, Consumer.mu, a view's lock, Session.mu, Connection.mu. A
+// pattern's mu is a leaf.
 package session
