@@ -80,7 +80,8 @@ func (c *Connection) Producers(ctx context.Context, group string, check func(con
 	if taken {
 		return nil, fmt.Errorf("%w: the connection is in the group of producers %q", ErrExists, group)
 	}
-	if _, err := c.call(ctx, true, p.join); err != nil {
+	// ErrExists: a new connection has joined already, on the way.
+	if _, err := c.call(ctx, true, p.join); err != nil && !errors.Is(err, ErrExists) {
 		c.mu.Lock()
 		delete(c.producers, group)
 		c.mu.Unlock()

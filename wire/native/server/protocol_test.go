@@ -217,7 +217,10 @@ func TestRefusals(t *testing.T) {
 	p.refused(native.CodeInvalid, &native.Resolve{Request: 3, Name: "absent", Kind: 17}, nil)
 	p.refused(native.CodeUnauthorized, &native.Resolve{Request: 3, Name: "internal"}, nil)
 	p.refused(native.CodeUnauthorized, &native.Resolve{Request: 3, Name: "forbidden", Kind: native.KindQueue}, nil)
-	p.resolve("third", native.KindQueue)
+	list := p.resolve("q, third", native.KindQueue)
+	for _, payload := range [][]byte{nil, {1, 2, 3}, good[:len(good)-1], damaged} {
+		p.refused(native.CodeInvalid, send(list.Handle, 0, 1), payload)
+	}
 	p.refused(native.CodeBusy, &native.Resolve{Request: 3, Name: "fourth", Kind: native.KindQueue}, nil)
 
 	subscribe := native.Subscribe{Request: 4, Session: 1, Consumer: 1, Destination: "q", DestinationKind: native.KindQueue}

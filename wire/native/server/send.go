@@ -106,9 +106,6 @@ func (c *connection) sendAll(s *session.Session, all []*destination.Destination,
 	}
 	limit := math.MaxInt
 	for _, d := range all {
-		if err := d.Partitions[0].Room().Take(record.Batch(payload).Count()); err != nil {
-			return fmt.Errorf("%q: %w", d.Name, err)
-		}
 		for _, p := range d.Partitions {
 			if err := takes(d, p, len(payload)); err != nil {
 				return err
@@ -118,6 +115,11 @@ func (c *connection) sendAll(s *session.Session, all []*destination.Destination,
 	}
 	if err := checkBatch(payload, limit); err != nil {
 		return err
+	}
+	for _, d := range all {
+		if err := d.Partitions[0].Room().Take(record.Batch(payload).Count()); err != nil {
+			return fmt.Errorf("%q: %w", d.Name, err)
+		}
 	}
 	c.underWay.Add(1)
 	err := s.SendAll(all, record.Batch(payload), &unitSend{c, f.Request})
