@@ -232,9 +232,10 @@ func (c *commit) Committed(err error) {
 // redelivery delay. What is not held any more was given back before. w, if not
 // nil, is told when the counts are on disk.
 func giveBack(noted []part, w commitlog.Waiter) {
-	joint := newJoint(len(noted)+1, w)
-	for _, p := range noted {
-		err := p.consumer.settle(p.spans, queue.Outcome{Kind: queue.Release, Delay: -1}, joint)
+	parts := settled(noted)
+	joint := newJoint(len(parts)+1, w)
+	for _, s := range parts {
+		err := s.View.Settle(s.Holder, s.Spans, queue.Outcome{Kind: queue.Release, Delay: -1}, joint)
 		if err != nil {
 			var stale *destination.StaleTokenError
 			if errors.As(err, &stale) {
@@ -242,6 +243,8 @@ func giveBack(noted []part, w commitlog.Waiter) {
 			}
 			joint.Committed(err)
 		}
+	}
+	for _, p := range noted {
 		p.consumer.Prune()
 	}
 	joint.Committed(nil)

@@ -58,9 +58,12 @@ func (c *connection) producers(f *native.Branch) error {
 	return c.state.JoinProducers(destination.Producers(p), c.check)
 }
 
-// check asks the peer about a half message. One that is larger than a frame goes
-// without its messages.
+// check asks the peer about a half message, unless it does not listen: another is
+// asked later. One that is larger than a frame goes without its messages.
 func (c *connection) check(h destination.Half) {
+	if c.out.behind() {
+		return
+	}
 	var sends []native.HalfSend
 	var payload []byte
 	for _, s := range h.Sends {

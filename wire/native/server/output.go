@@ -191,6 +191,13 @@ func (o *output) full() bool {
 	return o.choked
 }
 
+// behind reports whether the peer has more to read than the limit, or has gone.
+func (o *output) behind() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed || len(o.pending) > o.limit
+}
+
 // close ends the output: what is pending is still written, nothing follows.
 func (o *output) close() {
 	o.mu.Lock()
