@@ -132,6 +132,12 @@ func TestOverflowBlocks(t *testing.T) {
 		_, err := q.Put(ctx, 51)
 		waiting <- err
 	}()
+	if err := b.Connection.Tx(ctx, func(s *polylog.Session) error {
+		_, err := polylog.QueueOf[int](s, "q").Put(ctx, 52)
+		return err
+	}); !errors.Is(err, polylog.ErrQueueFull) {
+		t.Errorf("a transaction beside what waits: %v", err)
+	}
 	must[*polylog.DestinationInfo](t)(b.Connection.Admin().Alter(ctx, polylog.DestinationSpec{Name: "q", Settings: map[string]string{"max.length": "0"}}))
 	if err := <-waiting; err != nil {
 		t.Error(err)

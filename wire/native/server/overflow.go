@@ -23,12 +23,13 @@ func (c *connection) overflows(s *session.Session, p *destination.Partition, f *
 		return false
 	}
 	n := record.Batch(payload).Count()
-	if l == nil || l.idle() {
+	transacted := s.Mode() == session.AckTransacted
+	if l == nil || l.idle() || transacted {
 		err := room.Take(n)
 		if err == nil {
 			return false
 		}
-		if !room.Blocks() || s.Mode() == session.AckTransacted {
+		if !room.Blocks() || transacted {
 			c.sends.flush(c)
 			c.out.fail(f.Request, fmt.Errorf("%q: %w", c.handles.get(f.Handle).destination.Name, err))
 			return true
