@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/broker/schedule"
 	"github.com/polylog-mq/polylog/destination"
 )
@@ -48,6 +49,9 @@ func (b *Broker) restoreSchedules(facts map[string]string) error {
 		}
 		one := new(schedule.Schedule)
 		err := json.Unmarshal([]byte(text), one)
+		if err == nil && one.Version > schedule.Version {
+			err = fmt.Errorf("%w: version %d, this release knows %d", metadata.ErrNewerVersion, one.Version, schedule.Version)
+		}
 		if err == nil {
 			err = one.Open()
 		}
@@ -65,7 +69,7 @@ func (b *Broker) restoreSchedules(facts map[string]string) error {
 func (b *Broker) CreateSchedule(_ context.Context, given destination.Schedule) (destination.Schedule, error) {
 	now := b.o.Now().UnixMilli()
 	given.CreatedMS, given.Sent, given.LastMS = now, 0, 0
-	one := &schedule.Schedule{Schedule: given}
+	one := &schedule.Schedule{Version: schedule.Version, Schedule: given}
 	if err := one.Open(); err != nil {
 		return given, err
 	}

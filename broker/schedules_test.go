@@ -63,4 +63,8 @@ func TestScheduleOnce(t *testing.T) {
 	if end := r.queue("q").Partitions[0].Stable(); end != 1 || list[0].Sent != 1 {
 		t.Errorf("%d messages are there, %d are noted", end, list[0].Sent)
 	}
+	r.must(r.b.metadata.PutFact(scheduleFact+"s", `{"version":2}`))
+	r.close()
+	_, err = Open(r.options)
+	r.is(err, metadata.ErrNewerVersion)
 }

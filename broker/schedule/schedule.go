@@ -21,6 +21,9 @@ const (
 	MaxBatch     = 1 << 20
 )
 
+// Version is the format's that this release writes.
+const Version = 1
+
 // Property is the property of a message that says which schedule has sent it.
 const Property = "JMS_POLYLOG_SCHEDULE"
 
@@ -30,6 +33,7 @@ const lateness = 1000
 // Schedule is one, with what it takes to send it once: a producer of the log's own
 // (KIP-98). A message that was sent before a crash and not noted is so not sent again.
 type Schedule struct {
+	Version int `json:"version"` // of this format
 	destination.Schedule
 	ProducerID int64 `json:"producer_id"`
 	Sequence   int32 `json:"sequence"`
