@@ -42,7 +42,7 @@ func (c *connection) branch(f *native.Branch) {
 		if err := c.endBranch(f, &spec); err != nil {
 			c.out.fail(f.Request, err)
 		}
-		c.out.flush()
+		c.out.Flush()
 	})
 }
 
@@ -61,7 +61,7 @@ func (c *connection) producers(f *native.Branch) error {
 // check asks the peer about a half message, unless it does not listen: another is
 // asked later. One that is larger than a frame goes without its messages.
 func (c *connection) check(h destination.Half) {
-	if c.out.behind() {
+	if c.out.Behind() {
 		return
 	}
 	var sends []native.HalfSend
@@ -78,7 +78,7 @@ func (c *connection) check(h destination.Half) {
 		return
 	}
 	c.out.append(&native.Check{Group: h.Global, ID: h.Branch, Checks: uint64(h.Checks), Body: body}, payload)
-	c.out.flush()
+	c.out.Flush()
 }
 
 var branchFlags = map[string]session.BranchFlag{

@@ -19,7 +19,7 @@ import (
 
 // connection is one peer. Its goroutines are the reader, which runs run and
 // owns the fields of its group without a lock; the writer, which is
-// output.run; lanes while they have requests; and one for each Fetch that waits.
+// Output.Run; lanes while they have requests; and one for each Fetch that waits.
 type connection struct {
 	server *Server
 	conn   net.Conn
@@ -43,7 +43,7 @@ type connection struct {
 	in      frames
 	sends   sendGather
 	settles settleGather
-	flushed func()                           // out.flushReader
+	flushed func()                           // out.FlushReader
 	holding bool                             // the broker is held
 	awaited bool                             // somebody waits for something that came since
 	blocked map[*destination.Partition]*lane // of sends that wait for room
@@ -82,7 +82,7 @@ func newConnection(s *Server, conn net.Conn) *connection {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.frames = native.NewReader(source{c}, native.MaxHelloFrame)
 	c.out = newOutput(s.options.MaxOutgoing, c.choke, conn, c.now)
-	c.flushed = c.out.flushReader
+	c.flushed = c.out.FlushReader
 	c.ordered.init(c, s.options.MaxRequests)
 	c.administration.init(c, s.options.MaxRequests)
 	c.throttle.init(c, 0)
@@ -101,7 +101,7 @@ type source struct{ c *connection }
 func (s source) Read(p []byte) (int, error) {
 	c := s.c
 	c.endPass()
-	if !c.out.room() {
+	if !c.out.Room() {
 		return 0, net.ErrClosed
 	}
 	c.reading.Store(int64(c.now()))
@@ -115,10 +115,10 @@ func (c *connection) endPass() {
 	c.sends.flush(c)
 	c.settles.flush(c)
 	if !c.holding {
-		c.out.flushDirect()
+		c.out.FlushDirect()
 		return
 	}
-	c.out.reader.Store(true)
+	c.out.ReaderFlushes()
 	mayWait := !c.awaited
 	c.holding, c.awaited = false, false
 	c.server.broker.Release(mayWait, c.flushed)
@@ -137,7 +137,7 @@ func (c *connection) hold(awaited bool) {
 func (c *connection) run(t *wire.Ticket) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		if err := c.out.run(c.conn); err != nil {
+		if err := c.out.Run(c.conn); err != nil {
 			c.kill(err)
 		}
 	})
@@ -190,7 +190,7 @@ func (c *connection) serve() error {
 // kill ends the connection from outside the reader, at once.
 func (c *connection) kill(why error) {
 	c.cancel(why)
-	c.out.close()
+	c.out.Close()
 	c.conn.Close()
 }
 
@@ -208,7 +208,7 @@ func (c *connection) end(err error) {
 		c.out.fail(0, err)
 	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(farewell))
-	c.out.close()
+	c.out.Close()
 	if c.watch != nil {
 		c.watch.stop()
 	}
@@ -245,7 +245,7 @@ func gone(err error) bool {
 // pauses that it leads to take views' locks.
 func (c *connection) choke() {
 	c.throttle.must(0, func() error {
-		c.state.Hold(c.out.full())
+		c.state.Hold(c.out.Full())
 		return nil
 	})
 }
@@ -264,13 +264,13 @@ func (c *connection) goAway() {
 	}
 	state.Stop()
 	c.out.append(&native.GoAway{Message: "the broker is shutting down"}, nil)
-	c.out.flush()
+	c.out.Flush()
 }
 
 // closeIfQuiet ends a draining connection for which nothing is under way.
 func (c *connection) closeIfQuiet(quiet time.Duration) {
 	since := c.reading.Load()
-	if since != 0 && c.now()-time.Duration(since) >= quiet && c.underWay.Load() == 0 && c.out.idle() {
+	if since != 0 && c.now()-time.Duration(since) >= quiet && c.underWay.Load() == 0 && c.out.Idle() {
 		c.kill(session.ErrShuttingDown)
 	}
 }

@@ -28,7 +28,7 @@ type consumer struct {
 func (k *consumer) Deliver(d queue.Delivery) { k.c.out.deliverBatch(k.number, d) }
 
 // Flush implements queue.Sink.
-func (k *consumer) Flush() { k.c.out.flushDirect() }
+func (k *consumer) Flush() { k.c.out.FlushDirect() }
 
 // Joined implements session.Sink.
 func (k *consumer) Joined(member int32, d *destination.Destination) {
@@ -38,7 +38,7 @@ func (k *consumer) Joined(member int32, d *destination.Destination) {
 // Drained implements queue.Sink.
 func (k *consumer) Drained(*queue.Consumer) {
 	k.c.out.append(&native.Drained{Consumer: k.number}, nil)
-	k.c.out.flush()
+	k.c.out.Flush()
 }
 
 // Closed implements queue.Sink: the broker has closed it, because its
@@ -48,7 +48,7 @@ func (k *consumer) Closed(_ *queue.Consumer, err error) {
 		err = session.ErrClosed
 	}
 	k.c.out.append(&native.ConsumerClosed{Consumer: k.number, Error: refusal(err)}, nil)
-	k.c.out.flush()
+	k.c.out.Flush()
 	if !k.closing.Swap(true) {
 		k.c.ordered.must(0, func() error { k.close(); return nil })
 	}

@@ -64,7 +64,7 @@ func (w *watch) look() {
 
 func (w *watch) verdict(now time.Duration) error {
 	c, o := w.c, w.c.server.options
-	if since := c.out.writing.Load(); since != 0 && now-time.Duration(since) > o.WriteTimeout {
+	if c.out.Stuck(now) > o.WriteTimeout {
 		return errPeerStuck
 	}
 	silent := time.Duration(0)
@@ -76,11 +76,11 @@ func (w *watch) verdict(now time.Duration) error {
 	}
 	// A peer that has nothing to say is asked, so that one that only listens
 	// is not taken for dead; and our own silence ends before it is too long.
-	quiet := c.out.writing.Load() == 0 && now-time.Duration(c.out.wrote.Load()) >= o.Heartbeat/2
+	quiet := c.out.Quiet(now) >= o.Heartbeat/2
 	if quiet || silent >= w.peer {
 		c.pings.Add(1)
 		c.out.append(&native.Ping{Number: c.pings.Load()}, nil)
-		c.out.flush()
+		c.out.Flush()
 	}
 	return nil
 }

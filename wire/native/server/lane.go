@@ -60,7 +60,7 @@ func (l *lane) queue(request uint64, do func() error) {
 			l.c.out.fail(request, err)
 		}
 		l.c.underWay.Add(-1)
-		l.c.out.flush()
+		l.c.out.Flush()
 	})
 	if !l.running {
 		l.running = true

@@ -142,7 +142,7 @@ func (u *unitSend) Committed(err error) {
 	} else {
 		u.c.out.append(&native.Confirm{Request: u.request, Base: -1}, nil)
 	}
-	u.c.out.flush()
+	u.c.out.Flush()
 	u.c.underWay.Add(-1)
 }
 
@@ -283,15 +283,13 @@ func (g *sendGroup) confirm() {
 		return
 	}
 	o := g.c.out
-	o.mu.Lock()
-	if !o.closed {
+	if b, ok := o.Begin(); ok {
 		for _, s := range g.sends {
 			o.confirm = native.Confirm{Request: s.request, Base: g.base + s.first}
-			o.pending = o.encoder.Append(o.pending, &o.confirm, nil)
+			b = o.encoder.Append(b, &o.confirm, nil)
 		}
-		o.flushConfirms()
+		o.EndConfirms(b)
 	}
-	o.mu.Unlock()
 	g.free()
 }
 
@@ -299,7 +297,7 @@ func (g *sendGroup) refuse(err error) {
 	for _, s := range g.sends {
 		g.c.out.fail(s.request, err)
 	}
-	g.c.out.flush()
+	g.c.out.Flush()
 	g.free()
 }
 

@@ -118,16 +118,13 @@ func (w *settleWaiter) Committed(err error) {
 	switch {
 	case err != nil:
 		c.out.fail(request, err)
-		c.out.flush()
+		c.out.Flush()
 	case request != 0:
 		o := c.out
-		o.mu.Lock()
-		if !o.closed {
+		if b, ok := o.Begin(); ok {
 			o.ok = native.OK{Request: request}
-			o.pending = o.encoder.Append(o.pending, &o.ok, nil)
-			o.flushConfirms()
+			o.EndConfirms(o.encoder.Append(b, &o.ok, nil))
 		}
-		o.mu.Unlock()
 	}
 	c.underWay.Add(-1)
 }

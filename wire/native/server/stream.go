@@ -39,7 +39,7 @@ func (c *connection) fetch(f *native.Fetch) {
 		if err := c.answerFetch(f); err != nil {
 			c.out.fail(f.Request, err)
 		}
-		c.out.flush()
+		c.out.Flush()
 	})
 }
 

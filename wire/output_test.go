@@ -1,14 +1,14 @@
-package server
+package wire
 
 import (
+	"encoding/binary"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/polylog-mq/polylog/wire/native"
 )
 
 // narrow is a socket that takes a part of what is written in the writer's
@@ -24,12 +24,24 @@ func (narrow) Control(fn func(fd uintptr)) error { return nil }
 func TestOutputOrder(t *testing.T) {
 	peer, conn := net.Pipe()
 	defer peer.Close()
-	o := newOutput(1<<20, func() {}, conn, func() time.Duration { return 1 })
+	o := new(Output)
+	o.Init(1<<20, func() {}, conn, func() time.Duration { return 1 })
 	const frames = 5000
 	var next uint64 // of the goroutine that appends
 	add := func() {
 		if next < frames {
-			o.append(&native.OK{Request: next, Body: make([]byte, rand.IntN(200))}, nil)
+			b, _ := o.Begin()
+			length := rand.IntN(200)
+			b = binary.BigEndian.AppendUint64(append(b, byte(length)), next)
+			b = append(b, make([]byte, length)...)
+			switch rand.IntN(3) {
+			case 0:
+				o.EndConfirms(b)
+			case 1:
+				o.EndDelivery(b)
+			default:
+				o.End(b)
+			}
 			next++
 		}
 	}
@@ -49,7 +61,7 @@ func TestOutputOrder(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		defer conn.Close()
-		if err := o.run(conn); err != nil {
+		if err := o.Run(conn); err != nil {
 			t.Error(err)
 		}
 	})
@@ -57,25 +69,26 @@ func TestOutputOrder(t *testing.T) {
 		for next < frames {
 			switch add(); rand.IntN(3) {
 			case 0:
-				o.flush()
+				o.Flush()
 			case 1:
 				for range 100 { // most likely the writer sleeps after that
 					runtime.Gosched()
 				}
-				o.flushDirect()
+				o.FlushDirect()
 			}
 		}
-		o.close()
+		o.Close()
 	})
-	r, d := native.NewReader(peer, 1<<20), native.NewDecoder()
+	head, body := make([]byte, 9), make([]byte, 200)
 	for i := range uint64(frames) {
-		typ, body, err := r.Next()
-		if err != nil || typ != native.TypeOK {
-			t.Fatalf("frame %d: %s, %v", i, typ, err)
+		if _, err := io.ReadFull(peer, head); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
 		}
-		var f native.OK
-		if _, err := d.Decode(body, &f); err != nil || f.Request != i {
-			t.Fatalf("frame %d is %d, %v", i, f.Request, err)
+		if _, err := io.ReadFull(peer, body[:head[0]]); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+		if got := binary.BigEndian.Uint64(head[1:]); got != i {
+			t.Fatalf("frame %d is %d", i, got)
 		}
 	}
 	running.Wait()
