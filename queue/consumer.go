@@ -243,6 +243,16 @@ func (c *Consumer) Drain() {
 	c.v.trigger()
 }
 
+// Revoke takes back the credit that is left, unless it is shared. When it returns,
+// no Deliver is under way.
+func (c *Consumer) Revoke() {
+	c.v.mu.Lock()
+	defer c.v.mu.Unlock()
+	if !c.shared {
+		c.credit.Clear()
+	}
+}
+
 // Pause stops or starts the delivery. When it returns, no Deliver is under way.
 func (c *Consumer) Pause(paused bool) {
 	c.v.mu.Lock()

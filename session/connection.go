@@ -61,6 +61,8 @@ type Connection struct {
 	consumers   int
 	temporaries map[string]*temporary
 	producers   map[string]func() // by group, what leaves it
+
+	transactions int // begun and not ended
 }
 
 // temporary is a temporary destination and how many consume from it.
@@ -316,10 +318,18 @@ const maxProducers = 1024
 // ErrNotFound, or ErrConflict while it has a consumer or unacknowledged
 // messages (Jakarta Messaging 3.1 §8.3.6).
 func (c *Connection) Unsubscribe(ctx context.Context, name string, shared bool) error {
+	return c.unsubscribe(ctx, c.ClientID(), name, shared)
+}
+
+// UnsubscribeGlobal is Unsubscribe for a shared subscription of Spec.Global.
+func (c *Connection) UnsubscribeGlobal(ctx context.Context, name string) error {
+	return c.unsubscribe(ctx, "", name, true)
+}
+
+func (c *Connection) unsubscribe(ctx context.Context, clientID, name string, shared bool) error {
 	if err := c.Authorize(OperationSubscribe, name); err != nil {
 		return err
 	}
-	clientID := c.ClientID()
 	if clientID == "" && !shared {
 		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection (polylog.WithClientID, or ?client-id= in the address)", ErrInvalid)
 	}

@@ -101,6 +101,17 @@ func (k *Consumer) Credit(n int) {
 	}
 }
 
+// Revoke takes back the credit that is left. When it returns, no Deliver is under
+// way.
+func (k *Consumer) Revoke() {
+	if k.credit != nil {
+		k.credit.Clear()
+	}
+	for _, m := range k.all() {
+		m.holder.Revoke()
+	}
+}
+
 // Drain delivers what is ready within the credit, takes the rest of the credit
 // back, and has the sink's Drained called.
 func (k *Consumer) Drain() {

@@ -244,3 +244,15 @@ func (s *Session) forget(k *Consumer) {
 	defer s.mu.Unlock()
 	delete(s.consumers, k)
 }
+
+// Takes says whether p of d takes a batch of that many bytes from a client now:
+// ErrPaused, ErrTooLarge. Whether there is room is Partition.Room's to say.
+func Takes(d *destination.Destination, p *destination.Partition, bytes int) error {
+	switch limit := d.Settings.MaxMessageBytes; {
+	case p.Paused():
+		return fmt.Errorf("%q: %w; it takes messages again once it is resumed", d.Name, ErrPaused)
+	case int64(bytes) > limit:
+		return fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", ErrTooLarge, bytes, d.Name, limit)
+	}
+	return nil
+}

@@ -14,6 +14,7 @@ type Spec struct {
 	DestinationKind destination.Kind // 0: whatever it is; not created
 	Subscription    topic.Kind       // 0: the queue's own cursor
 	Name            string           // the subscription's
+	Global          bool             // a shared subscription is of no client id, though the connection has one
 	Selector        string
 	NoLocal         bool // subscriptions only: not what this connection's client id sent
 	Exclusive       bool // queues only: one such consumer is served at a time
@@ -36,6 +37,8 @@ func (s Spec) check(clientID string) error {
 	case s.Subscription == topic.Durable && clientID == "":
 		// Jakarta Messaging 3.1 §8.3.3; §8.3.4 makes it optional for shared ones.
 		return fmt.Errorf("%w: an unshared durable subscription needs a client id on its connection (polylog.WithClientID, or ?client-id= in the address)", ErrInvalid)
+	case s.Global && s.Subscription != topic.Shared && s.Subscription != topic.SharedDurable:
+		return fmt.Errorf("%w: only a shared subscription is of no client id", ErrInvalid)
 	case s.NoLocal && (s.Subscription == 0 || s.Subscription == topic.Shared || s.Subscription == topic.SharedDurable):
 		return fmt.Errorf("%w: noLocal is for unshared subscriptions", ErrInvalid)
 	case s.NoLocal && clientID == "":
@@ -77,6 +80,9 @@ func (s Spec) subscription(clientID string) (topic.Spec, bool) {
 	}
 	if s.queueOfTopic { // its consumers choose, as those of a queue do
 		t.ClientID, t.Selector = "", ""
+	}
+	if s.Global {
+		t.ClientID = ""
 	}
 	if destination.IsPattern(s.Destination) && s.Subscription != topic.Temporary {
 		t.Pattern = s.Destination

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/destination/commitlog"
@@ -64,10 +65,14 @@ func (s *Session) mayAdd(bytes int) error {
 	if err := s.transacted(); err != nil {
 		return err
 	}
-	if s.work.refused != nil {
-		return s.work.refused
+	return s.work.mayAdd(bytes, s.connection.broker.MaxUnitBytes())
+}
+
+func (w *work) mayAdd(bytes, limit int) error {
+	if w.refused != nil {
+		return w.refused
 	}
-	if limit := s.connection.broker.MaxUnitBytes(); s.work.bytes+bytes > limit {
+	if w.bytes+bytes > limit {
 		return fmt.Errorf("%w: a transaction may send %d bytes; commit more often, or have the broker keep a larger journal-file-size", ErrTooLarge, limit)
 	}
 	return nil
@@ -98,16 +103,20 @@ func (s *Session) note(k *Consumer, spans []queue.Span, w commitlog.Waiter) erro
 		giveBack([]part{{k, spans}}, nil)
 		return err
 	}
-	if len(s.work.noted.runs)+len(spans) > maxNoted {
-		s.mu.Unlock()
+	err := s.work.note(k, spans)
+	s.mu.Unlock()
+	if err == nil && w != nil {
+		w.Committed(nil)
+	}
+	return err
+}
+
+func (w *work) note(k *Consumer, spans []queue.Span) error {
+	if len(w.noted.runs)+len(spans) > maxNoted {
 		return fmt.Errorf("%w: a transaction may acknowledge %d runs of messages; commit more often", ErrTooLarge, maxNoted)
 	}
 	for _, span := range spans {
-		s.work.noted.add(k, span)
-	}
-	s.mu.Unlock()
-	if w != nil {
-		w.Committed(nil)
+		w.noted.add(k, span)
 	}
 	return nil
 }
@@ -261,4 +270,95 @@ func (s *Session) Rollback(w commitlog.Waiter) error {
 	}
 	giveBack(undone.noted.takeAll(), w)
 	return nil
+}
+
+// Transaction is a unit of work of a protocol whose clients name theirs, and have
+// several: AMQP 1.0 part 4, STOMP's BEGIN. Its sends and acknowledgements may be of
+// all sessions of its connection that are not transacted themselves. It ends once,
+// with Commit or Rollback; with its connection, it is gone. It may be used by many
+// goroutines.
+type Transaction struct {
+	connection *Connection
+
+	mu    sync.Mutex // guards what follows
+	work  work
+	ended bool
+}
+
+// maxTransactions bounds those of a connection, whose sends are in memory.
+const maxTransactions = 256
+
+// Begin begins a transaction: ErrBusy beyond 256 of a connection, ErrClosed.
+func (c *Connection) Begin() (*Transaction, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, errConnectionClosed
+	case c.transactions >= maxTransactions:
+		return nil, fmt.Errorf("%w: a connection may have %d transactions under way", ErrBusy, maxTransactions)
+	}
+	c.used = true
+	c.transactions++
+	return &Transaction{connection: c}, nil
+}
+
+var errTransactionEnded = fmt.Errorf("transaction %w", ErrClosed)
+
+// Send is Session.Send.
+func (t *Transaction) Send(p *destination.Partition, batch record.Batch) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return errTransactionEnded
+	}
+	err := t.work.mayAdd(len(batch), t.connection.broker.MaxUnitBytes())
+	if err == nil {
+		t.work.add(p, batch, batch.Count())
+	}
+	return err
+}
+
+// Acknowledge has the transaction acknowledge deliveries of k.
+func (t *Transaction) Acknowledge(k *Consumer, spans []queue.Span) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return errTransactionEnded
+	}
+	return t.work.note(k, spans)
+}
+
+// Commit is Session.Commit, and ends the transaction.
+func (t *Transaction) Commit(w commitlog.Waiter) error {
+	done, err := t.end()
+	if err != nil {
+		return err
+	}
+	return t.connection.commit(&done, w)
+}
+
+// Rollback is Session.Rollback, and ends the transaction.
+func (t *Transaction) Rollback(w commitlog.Waiter) error {
+	undone, err := t.end()
+	if err != nil {
+		return err
+	}
+	giveBack(undone.noted.takeAll(), w)
+	return nil
+}
+
+func (t *Transaction) end() (work, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return work{}, errTransactionEnded
+	}
+	t.ended = true
+	done := t.work
+	t.work = work{}
+	t.connection.mu.Lock()
+	t.connection.transactions--
+	t.connection.mu.Unlock()
+	return done, nil
 }

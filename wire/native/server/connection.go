@@ -213,11 +213,11 @@ func (c *connection) end(err error) {
 		c.watch.stop()
 	}
 	c.cancel(session.ErrClosed)
-	c.ordered.close()
-	c.administration.close()
-	c.throttle.close()
+	c.ordered.Close()
+	c.administration.Close()
+	c.throttle.Close()
 	for _, l := range c.blocked {
-		l.close()
+		l.Close()
 	}
 	c.fetching.Wait()
 	if c.state != nil {

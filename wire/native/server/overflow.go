@@ -24,7 +24,7 @@ func (c *connection) overflows(s *session.Session, p *destination.Partition, f *
 	}
 	n := record.Batch(payload).Count()
 	transacted := s.Mode() == session.AckTransacted
-	if l == nil || l.idle() || transacted {
+	if l == nil || l.Idle() || transacted {
 		err := room.Take(n)
 		if err == nil {
 			return false

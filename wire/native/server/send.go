@@ -72,7 +72,7 @@ func (c *connection) sendTo(s *session.Session, f *native.Send, payload []byte) 
 		return nil, fmt.Errorf("%w: partition %d of %q, which has %d", session.ErrInvalid, f.Partition, d.Name, len(d.Partitions))
 	}
 	p := d.Partitions[f.Partition]
-	if err := takes(d, p, len(payload)); err != nil {
+	if err := session.Takes(d, p, len(payload)); err != nil {
 		return nil, err
 	}
 	return p, checkBatch(payload, int(d.Settings.MaxMessageBytes))
@@ -88,17 +88,6 @@ func (c *connection) maySend(s *session.Session, f *native.Send) error {
 	return nil
 }
 
-// takes says whether p of d takes a batch of that many bytes now.
-func takes(d *destination.Destination, p *destination.Partition, bytes int) error {
-	switch limit := d.Settings.MaxMessageBytes; {
-	case p.Paused():
-		return fmt.Errorf("%q: %w; it takes messages again once it is resumed", d.Name, session.ErrPaused)
-	case int64(bytes) > limit:
-		return fmt.Errorf("%w: a batch of %d bytes; %q takes %d (max.message.bytes)", session.ErrTooLarge, bytes, d.Name, limit)
-	}
-	return nil
-}
-
 // sendAll sends a batch to all destinations of a list.
 func (c *connection) sendAll(s *session.Session, all []*destination.Destination, f *native.Send, payload []byte) error {
 	if err := c.maySend(s, f); err != nil {
@@ -107,7 +96,7 @@ func (c *connection) sendAll(s *session.Session, all []*destination.Destination,
 	limit := math.MaxInt
 	for _, d := range all {
 		for _, p := range d.Partitions {
-			if err := takes(d, p, len(payload)); err != nil {
+			if err := session.Takes(d, p, len(payload)); err != nil {
 				return err
 			}
 		}
