@@ -58,6 +58,9 @@ func readyLine(s *embed.Server, data string, recovered time.Duration) string {
 		}
 		doors += "kafka=" + strings.Join(texts, ",") + " "
 	}
+	if address := s.AMQPAddr(); address != nil {
+		doors += "amqp=" + address.String() + " "
+	}
 	return fmt.Sprintf("ready %sdata=%s recovered=%dms", doors, data, recovered.Milliseconds())
 }
 
@@ -107,6 +110,7 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 		Dir:      data,
 		Listen:   wire.Config{Address: c.text("serve.native-listen"), Insecure: c.on("serve.insecure")},
 		Kafka:    kafkaListeners(c.text("serve.kafka-listen"), c.on("serve.insecure")),
+		AMQP:     wire.Config{Address: c.text("serve.amqp-listen"), Insecure: c.on("serve.insecure")},
 		BrokerID: int32(c.number("serve.broker-id")),
 		Limits:   wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
 		Native:   server.Options{Heartbeat: c.duration("serve.heartbeat")},

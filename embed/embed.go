@@ -27,6 +27,7 @@ import (
 	"github.com/polylog-mq/polylog/queue"
 	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
+	"github.com/polylog-mq/polylog/wire/amqp"
 	"github.com/polylog-mq/polylog/wire/kafka"
 	"github.com/polylog-mq/polylog/wire/native/server"
 )
@@ -44,6 +45,9 @@ type Options struct {
 	Listen wire.Config
 	// Kafka are the listeners of Kafka's protocol; none by default.
 	Kafka []KafkaListener
+	// AMQP is where AMQP 1.0 is spoken; without an address, nowhere. Its
+	// Authenticated is worked out from Native.
+	AMQP wire.Config
 	// BrokerID is what Kafka's clients know the broker by. Default 1.
 	BrokerID int32
 	// Limits are those on connections, of all listeners together.
@@ -83,7 +87,21 @@ func (o Options) withDefaults() Options {
 	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
 	o.Listen.Authenticated = o.Native.Authenticate != nil
+	o.AMQP.Authenticated = o.Listen.Authenticated
 	return o
+}
+
+// listens are the addresses that are to be listened on.
+func (o *Options) listens() (all []wire.Config) {
+	for _, c := range []wire.Config{o.Listen, o.AMQP} {
+		if c.Address != "" {
+			all = append(all, c)
+		}
+	}
+	for _, k := range o.Kafka {
+		all = append(all, k.Config)
+	}
+	return all
 }
 
 // compileSelector compiles a selector for a view: destination.ErrBadSelector.
@@ -100,6 +118,7 @@ type Server struct {
 	broker    *broker.Broker
 	listener  *wire.Listener
 	kafka     []*wire.Listener
+	amqp      *wire.Listener // nil without one
 	timeout   time.Duration
 	temporary string // the directory to remove; empty: none
 
@@ -119,14 +138,9 @@ func Start(o Options) (_ *Server, err error) {
 	}
 	o = o.withDefaults()
 	s.timeout = o.CloseTimeout
-	if o.Listen.Address != "" {
-		if err := o.Listen.Check(); err != nil {
+	for _, c := range o.listens() {
+		if err := c.Check(); err != nil {
 			return nil, errors.Join(err, s.cleanUp()) // before the data directory is touched
-		}
-	}
-	for _, k := range o.Kafka {
-		if err := k.Check(); err != nil {
-			return nil, errors.Join(err, s.cleanUp())
 		}
 	}
 	if s.broker, err = broker.Open(o.Broker); err != nil {
@@ -157,14 +171,22 @@ func (s *Server) listen(o Options) (err error) {
 		}
 		s.kafka = append(s.kafka, l)
 	}
-	return nil
+	if o.AMQP.Address != "" {
+		protocol := amqp.New(s.broker, amqp.Options{
+			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+		})
+		s.amqp, err = wire.Listen(o.AMQP, guard, protocol, o.Logger)
+	}
+	return err
 }
 
 // listeners are those that are open.
 func (s *Server) listeners() []*wire.Listener {
 	all := slices.Clone(s.kafka)
-	if s.listener != nil {
-		all = append(all, s.listener)
+	for _, l := range []*wire.Listener{s.listener, s.amqp} {
+		if l != nil {
+			all = append(all, l)
+		}
 	}
 	return all
 }
@@ -182,6 +204,14 @@ func (s *Server) KafkaAddrs() []net.Addr {
 		addrs[i] = l.Addr()
 	}
 	return addrs
+}
+
+// AMQPAddr is where AMQP 1.0 is spoken; nil if nowhere.
+func (s *Server) AMQPAddr() net.Addr {
+	if s.amqp == nil {
+		return nil
+	}
+	return s.amqp.Addr()
 }
 
 // Dial connects to the broker within the process. It fails only if ctx has
