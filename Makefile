@@ -37,6 +37,7 @@ test: ## everything: installs what it needs, lints, tests, fuzz seeds, crash tes
 	./interop/java/build
 	./interop/run quick -polylog $(CURDIR)/$(BIN)
 	./interop/java/run quick
+	./interop/jms/run --polylog $(CURDIR)/$(BIN)
 	cd interop && $(GO) run ./soak transactions -polylog ../$(BIN) -duration 60s
 	cd interop && $(GO) run ./soak rebalance -polylog ../$(BIN) -duration 20s
 

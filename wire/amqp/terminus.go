@@ -186,7 +186,7 @@ func (c *connection) stored(ctx context.Context, p *codec.Attach) (s subscriptio
 	if s.shared {
 		s.name = subscriptionName(p.Name)
 	}
-	q := session.SubscriptionQuery{Name: s.name, Shared: s.shared}
+	q := session.SubscriptionQuery{Name: s.name}
 	if !s.global {
 		q.ClientID = c.state.ClientID()
 	}
@@ -195,8 +195,13 @@ func (c *connection) stored(ctx context.Context, p *codec.Attach) (s subscriptio
 		return s, nil, err
 	}
 	for _, info := range all {
-		isShared := info.Kind == topic.SharedDurable
-		if info.Name != s.name || info.ClientID != q.ClientID || isShared != s.shared || info.Kind != topic.SharedDurable && info.Kind != topic.Durable {
+		// A client of its own id does not say whether it is shared.
+		switch {
+		case info.Name != s.name || info.ClientID != q.ClientID:
+			continue
+		case info.Kind == topic.SharedDurable:
+			s.shared = true
+		case info.Kind != topic.Durable || s.shared:
 			continue
 		}
 		source = &codec.Source{
