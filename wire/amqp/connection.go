@@ -50,6 +50,7 @@ type connection struct {
 	frames       *codec.Frames
 	decoder      codec.Decoder
 	principal    string
+	said         bool // our Open is
 	channels     map[uint16]*channel
 	in           inbound
 	sends        sendGather
@@ -193,6 +194,7 @@ func (c *connection) open() error {
 			err = nil
 		}
 	}
+	c.said = true
 	if err != nil {
 		c.performative(0, c.server.open(true))
 		refused := refusal(err)
@@ -371,7 +373,7 @@ func (c *connection) farewell(err error) {
 	if errors.As(err, &frame) {
 		why.Condition = codec.FramingError
 	}
-	if c.state == nil && c.maxFrame == codec.MinMaxFrameSize && !errors.Is(err, session.ErrConflict) {
+	if !c.said {
 		c.performative(0, c.server.open(true)) // §2.4.3: a Close follows an Open
 	}
 	c.performative(0, &codec.Close{Error: why})

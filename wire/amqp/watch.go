@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	errPeerSilent = broken(codec.ResourceLimitExceeded, "the peer was silent for longer than the idle-time-out")
-	errPeerStuck  = errors.New("the peer read nothing for too long")
+	errPeerSilent error = broken(codec.ResourceLimitExceeded, "the peer was silent for longer than the idle-time-out")
+	errPeerStuck        = errors.New("the peer read nothing for too long")
 )
 
 // shortestIdle is the shortest idle-time-out of a peer that is heeded.
@@ -44,9 +44,12 @@ func startWatch(c *connection, peer time.Duration) *watch {
 
 // look runs on the timer.
 func (w *watch) look() {
-	if err := w.verdict(w.c.now()); err != nil {
-		w.c.performative(0, &codec.Close{Error: refusal(err)})
+	if err := w.verdict(w.c.now()); err == errPeerStuck {
 		w.c.kill(err)
+		return
+	} else if err != nil {
+		w.c.cancel(err)
+		_ = w.c.conn.SetReadDeadline(time.Now()) // the reader ends, and says why
 		return
 	}
 	w.mu.Lock()
