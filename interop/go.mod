@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/polylog-mq/polylog => ../
 
 require (
+	github.com/Azure/go-amqp v1.7.0
 	github.com/IBM/sarama v1.61.1
 	github.com/confluentinc/confluent-kafka-go/v2 v2.11.1
 	github.com/segmentio/kafka-go v0.4.51

@@ -49,6 +49,9 @@ func Bootstrap(t testing.TB) string {
 // is its data directory. A test that needs them is skipped where they are not.
 func Native(t testing.TB) string { return variable(t, "INTEROP_NATIVE") }
 
+// AMQP is where the broker under test speaks AMQP 1.0; see Native.
+func AMQP(t testing.TB) string { return variable(t, "INTEROP_AMQP") }
+
 // Data is the data directory of the broker under test; see Native.
 func Data(t testing.TB) string { return variable(t, "INTEROP_DATA") }
 

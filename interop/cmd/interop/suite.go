@@ -55,7 +55,7 @@ var suites = []suite{
 	},
 	{
 		name: "python", what: "python3-kafka of Debian",
-		limit: 4 * time.Minute, command: python, reads: tap,
+		limit: 4 * time.Minute, command: python("suite.py"), reads: tap,
 	},
 	{
 		name: "sarama", what: "programs with sarama",
@@ -80,6 +80,18 @@ var suites = []suite{
 	{
 		name: "cross-model", what: "one log seen by JMS models and Kafka models at once", ours: true,
 		limit: 4 * time.Minute, command: ownTests("crossmodel"), reads: goTests,
+	},
+	{
+		name: "go-amqp", what: "programs with go-amqp, and what other doors see of their messages", ours: true,
+		limit: 4 * time.Minute, command: ownTests("goamqp"), reads: goTests,
+	},
+	{
+		name: "rhea", what: "programs with rhea (AMQP 1.0, Node.js)", ours: true,
+		limit: 4 * time.Minute, command: node("rhea.test.mjs"), reads: tap,
+	},
+	{
+		name: "proton", what: "programs with Qpid Proton of Debian (AMQP 1.0, Python)", ours: true,
+		limit: 4 * time.Minute, command: python("proton_suite.py"), reads: tap,
 	},
 	{
 		name: "adopt", what: "the data directory of a real Kafka broker, taken over", ours: true,
@@ -147,6 +159,7 @@ func (e *environment) variables() []string {
 	v := []string{
 		"INTEROP_BOOTSTRAP=" + e.broker.kafka,
 		"INTEROP_NATIVE=" + e.broker.native,
+		"INTEROP_AMQP=" + e.broker.amqp,
 		"INTEROP_DATA=" + e.broker.data,
 	}
 	if e.broker.native != "" && e.target.program != "" {
@@ -264,12 +277,14 @@ func ownTests(pkg string) func(context.Context, *environment) (*exec.Cmd, error)
 	}
 }
 
-func python(_ context.Context, e *environment) (*exec.Cmd, error) {
-	// Debian's interpreter, not one that stands before it in PATH.
-	cmd := exec.Command("/usr/bin/python3", filepath.Join(e.module, "python", "suite.py"))
-	cmd.Dir = e.work
-	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
-	return cmd, nil
+func python(file string) func(context.Context, *environment) (*exec.Cmd, error) {
+	return func(_ context.Context, e *environment) (*exec.Cmd, error) {
+		// Debian's interpreter, not one that stands before it in PATH.
+		cmd := exec.Command("/usr/bin/python3", filepath.Join(e.module, "python", file))
+		cmd.Dir = e.work
+		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+		return cmd, nil
+	}
 }
 
 func node(file string) func(context.Context, *environment) (*exec.Cmd, error) {

@@ -38,6 +38,7 @@ type target struct {
 type broker struct {
 	kafka  string // HOST:PORT
 	native string // HOST:PORT, or empty: it is not polylog
+	amqp   string // likewise
 	data   string // data directory, or empty: it is not ours
 	cmd    *exec.Cmd
 	ended  chan error
@@ -66,7 +67,7 @@ func newTarget(ctx context.Context, o options, work string) (*target, error) {
 		}
 		program, err := filepath.Abs(program)
 		return &target{program: program, arguments: func(data string, port int) []string {
-			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "", "--kafka-listen", loopback(port)}
+			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
 		}}, err
 	case "kafka":
 		java := filepath.Join(o.module, "java")
@@ -141,7 +142,7 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 	}()
 	select {
 	case line := <-ready:
-		b.kafka, b.native = loopback(port), field(line, "native")
+		b.kafka, b.native, b.amqp = loopback(port), field(line, "native"), field(line, "amqp")
 		if !strings.Contains(line, b.kafka) {
 			_ = b.stop()
 			return nil, fmt.Errorf("%s does not listen on %s: ready%s", filepath.Base(t.program), b.kafka, line)

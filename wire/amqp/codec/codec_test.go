@@ -448,3 +448,17 @@ func TestFrames(t *testing.T) {
 		}
 	}
 }
+
+// rhea, the client for JavaScript, writes a footer before the body.
+func TestFooterBeforeTheBody(t *testing.T) {
+	footer := AppendValue(AppendDescriptor(nil, descFooter), Map{{Symbol("sum"), "x"}})
+	s, err := Split(append(append([]byte{}, footer...), AppendData(AppendData(nil, []byte("a")), []byte("b"))...))
+	if err != nil || !bytes.Equal(s.Footer, footer) || s.BodyCount != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, b := range [][]byte{append(append([]byte{}, footer...), footer...), append(AppendData(append(AppendData(nil, nil), footer...), nil), 0)} {
+		if s, err := Split(b); err == nil {
+			t.Errorf("%x: %+v", b, s)
+		}
+	}
+}

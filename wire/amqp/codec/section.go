@@ -26,8 +26,8 @@ type Sections struct {
 	BodyCount int // of sections
 }
 
-// Split finds the sections of a message. It looks no deeper than it must: what is in
-// them is read by others.
+// Split finds the sections of a message, of which the footer may stand before the
+// body. It looks no deeper than it must: what is in them is read by others.
 func Split(message []byte) (s Sections, err error) {
 	r := newReader(message)
 	last, body := uint64(0), 0 // where the body begins
@@ -42,6 +42,9 @@ func Split(message []byte) (s Sections, err error) {
 		ofBody := d >= descData && d <= descValue
 		if d < descHeader || d > descFooter {
 			return s, decodeError("a section with descriptor 0x%02x", d)
+		}
+		if last == descFooter && ofBody && s.BodyCount == 0 {
+			last = 0 // rhea writes the footer before the body
 		}
 		if d < last || d == last && d != descData && d != descSequence || ofBody && s.BodyCount > 0 && d != last {
 			return s, decodeError("section 0x%02x behind section 0x%02x", d, last)
