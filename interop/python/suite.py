@@ -2,8 +2,6 @@
 Python client. Prints the Test Anything Protocol.
 """
 
-import io
-import logging
 import os
 import sys
 import threading
@@ -22,6 +20,8 @@ from kafka.errors import (
 )
 from kafka.codec import has_lz4, has_snappy, has_zstd
 from kafka.structs import OffsetAndMetadata
+
+import tap
 
 BOOTSTRAP = os.environ["INTEROP_BOOTSTRAP"]
 PATIENCE = 20
@@ -286,25 +286,5 @@ class Client(unittest.TestCase):
         self.assertEqual(self.fill(topic, [b"hello"]), [0])
 
 
-def main():
-    logging.disable(logging.CRITICAL)
-    suite = unittest.defaultTestLoader.loadTestsFromTestCase(Client)
-    tests = list(suite)
-    print("1..%d" % len(tests), flush=True)
-    failed = 0
-    for n, test in enumerate(tests, 1):
-        result = unittest.TextTestRunner(stream=io.StringIO(), verbosity=0).run(test)
-        name = test.id().rsplit(".", 1)[-1]
-        if result.wasSuccessful():
-            print("ok %d - %s%s" % (n, name, " # SKIP" if result.skipped else ""))
-        else:
-            failed += 1
-            print("not ok %d - %s" % (n, name))
-            for _, trace in result.failures + result.errors:
-                print("".join("# %s\n" % line for line in trace.splitlines()), end="")
-        sys.stdout.flush()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.run(Client))
