@@ -6,7 +6,7 @@ ROUNDS    ?= 105
 BIN       := bin/polylog
 PACKAGES  := ./...
 
-.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka bench-jms interop soak soak-kafka fuzz mutants clean
+.PHONY: build demo registration xa test fast check race lint format faults powercut bench bench-peers bench-kafka bench-amqp bench-jms interop soak soak-kafka fuzz mutants clean
 
 build: $(BIN) ## the program
 
@@ -73,6 +73,11 @@ bench-peers: build ## the same against NATS JetStream, RabbitMQ, ActiveMQ and Re
 
 bench-kafka: build ## Kafka's protocol, against a real Kafka broker (Java, Maven, librdkafka-dev)
 	cd bench && $(GO) run . kafka -polylog ../$(BIN)
+
+bench-amqp: build ## AMQP 1.0 by way of Qpid JMS, against Artemis and RabbitMQ
+	./test/install peers
+	./interop/jms/run build
+	cd bench && $(GO) run . amqp -polylog ../$(BIN) -artemis "$$(../interop/jms/run artemis)"
 
 bench-jms: build ## transactions, groups, priorities and selectors against plain queues
 	cd bench && $(GO) run . jms -polylog ../$(BIN)

@@ -32,7 +32,7 @@ func main() {
 		return
 	}
 	if len(os.Args) > 1 {
-		if command := map[string]func([]string) error{"kafka": kafkaMain, "jms": jmsMain}[os.Args[1]]; command != nil {
+		if command := map[string]func([]string) error{"kafka": kafkaMain, "jms": jmsMain, "amqp": amqpMain}[os.Args[1]]; command != nil {
 			if err := command(os.Args[2:]); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)
 				os.Exit(1)

@@ -16,9 +16,9 @@ import (
 
 // rabbitPeer is RabbitMQ from its Debian package with quorum queues, which
 // sync before they confirm.
-type rabbitPeer struct{}
+type rabbitPeer struct{ plugins string }
 
-func (rabbitPeer) start(dir string) (*server, error) {
+func (p rabbitPeer) start(dir string) (*server, error) {
 	epmd, err := freePort()
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (rabbitPeer) start(dir string) (*server, error) {
 		return nil, err
 	}
 	plugins := filepath.Join(dir, "plugins")
-	if err := os.WriteFile(plugins, []byte("[]."), 0o644); err != nil {
+	if err := os.WriteFile(plugins, []byte("["+p.plugins+"]."), 0o644); err != nil {
 		return nil, err
 	}
 	s, err := child(dir, []string{
