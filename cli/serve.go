@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -58,8 +59,13 @@ func readyLine(s *embed.Server, data string, recovered time.Duration) string {
 		}
 		doors += "kafka=" + strings.Join(texts, ",") + " "
 	}
-	if address := s.AMQPAddr(); address != nil {
-		doors += "amqp=" + address.String() + " "
+	for _, door := range []struct {
+		name    string
+		address net.Addr
+	}{{"amqp", s.AMQPAddr()}, {"stomp", s.STOMPAddr()}} {
+		if door.address != nil {
+			doors += door.name + "=" + door.address.String() + " "
+		}
 	}
 	return fmt.Sprintf("ready %sdata=%s recovered=%dms", doors, data, recovered.Milliseconds())
 }
@@ -111,6 +117,7 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 		Listen:   wire.Config{Address: c.text("serve.native-listen"), Insecure: c.on("serve.insecure")},
 		Kafka:    kafkaListeners(c.text("serve.kafka-listen"), c.on("serve.insecure")),
 		AMQP:     wire.Config{Address: c.text("serve.amqp-listen"), Insecure: c.on("serve.insecure")},
+		STOMP:    wire.Config{Address: c.text("serve.stomp-listen"), Insecure: c.on("serve.insecure")},
 		BrokerID: int32(c.number("serve.broker-id")),
 		Limits:   wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
 		Native:   server.Options{Heartbeat: c.duration("serve.heartbeat")},

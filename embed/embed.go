@@ -30,6 +30,7 @@ import (
 	"github.com/polylog-mq/polylog/wire/amqp"
 	"github.com/polylog-mq/polylog/wire/kafka"
 	"github.com/polylog-mq/polylog/wire/native/server"
+	"github.com/polylog-mq/polylog/wire/stomp"
 )
 
 // The one place where the broker and what sessions need of it meet.
@@ -48,6 +49,9 @@ type Options struct {
 	// AMQP is where AMQP 1.0 is spoken; without an address, nowhere. Its
 	// Authenticated is worked out from Native.
 	AMQP wire.Config
+	// STOMP is where STOMP is spoken; without an address, nowhere. Its
+	// Authenticated is worked out from Native.
+	STOMP wire.Config
 	// BrokerID is what Kafka's clients know the broker by. Default 1.
 	BrokerID int32
 	// Limits are those on connections, of all listeners together.
@@ -87,13 +91,13 @@ func (o Options) withDefaults() Options {
 	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
 	o.Listen.Authenticated = o.Native.Authenticate != nil
-	o.AMQP.Authenticated = o.Listen.Authenticated
+	o.AMQP.Authenticated, o.STOMP.Authenticated = o.Listen.Authenticated, o.Listen.Authenticated
 	return o
 }
 
 // listens are the addresses that are to be listened on.
 func (o *Options) listens() (all []wire.Config) {
-	for _, c := range []wire.Config{o.Listen, o.AMQP} {
+	for _, c := range []wire.Config{o.Listen, o.AMQP, o.STOMP} {
 		if c.Address != "" {
 			all = append(all, c)
 		}
@@ -119,6 +123,7 @@ type Server struct {
 	listener  *wire.Listener
 	kafka     []*wire.Listener
 	amqp      *wire.Listener // nil without one
+	stomp     *wire.Listener // nil without one
 	timeout   time.Duration
 	temporary string // the directory to remove; empty: none
 
@@ -175,15 +180,25 @@ func (s *Server) listen(o Options) (err error) {
 		protocol := amqp.New(s.broker, amqp.Options{
 			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
 		})
-		s.amqp, err = wire.Listen(o.AMQP, guard, protocol, o.Logger)
+		if s.amqp, err = wire.Listen(o.AMQP, guard, protocol, o.Logger); err != nil {
+			return err
+		}
 	}
-	return err
+	if o.STOMP.Address != "" {
+		protocol := stomp.New(s.broker, stomp.Options{
+			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+		})
+		if s.stomp, err = wire.Listen(o.STOMP, guard, protocol, o.Logger); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listeners are those that are open.
 func (s *Server) listeners() []*wire.Listener {
 	all := slices.Clone(s.kafka)
-	for _, l := range []*wire.Listener{s.listener, s.amqp} {
+	for _, l := range []*wire.Listener{s.listener, s.amqp, s.stomp} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -207,11 +222,16 @@ func (s *Server) KafkaAddrs() []net.Addr {
 }
 
 // AMQPAddr is where AMQP 1.0 is spoken; nil if nowhere.
-func (s *Server) AMQPAddr() net.Addr {
-	if s.amqp == nil {
+func (s *Server) AMQPAddr() net.Addr { return addrOf(s.amqp) }
+
+// STOMPAddr is where STOMP is spoken; nil if nowhere.
+func (s *Server) STOMPAddr() net.Addr { return addrOf(s.stomp) }
+
+func addrOf(l *wire.Listener) net.Addr {
+	if l == nil {
 		return nil
 	}
-	return s.amqp.Addr()
+	return l.Addr()
 }
 
 // Dial connects to the broker within the process. It fails only if ctx has

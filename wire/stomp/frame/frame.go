@@ -46,6 +46,15 @@ func (f *Frame) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+// Size is about what the frame takes, in bytes.
+func (f *Frame) Size() int {
+	n := len(f.Command) + len(f.Body)
+	for i := range f.Headers {
+		n += len(f.Headers[i].Name) + len(f.Headers[i].Value) + 2
+	}
+	return n
+}
+
 // Add appends a header.
 func (f *Frame) Add(name, value string) { f.Headers = append(f.Headers, Header{name, value}) }
 
