@@ -52,6 +52,9 @@ func Native(t testing.TB) string { return variable(t, "INTEROP_NATIVE") }
 // AMQP is where the broker under test speaks AMQP 1.0; see Native.
 func AMQP(t testing.TB) string { return variable(t, "INTEROP_AMQP") }
 
+// STOMP is where the broker under test speaks STOMP; see Native.
+func STOMP(t testing.TB) string { return variable(t, "INTEROP_STOMP") }
+
 // Data is the data directory of the broker under test; see Native.
 func Data(t testing.TB) string { return variable(t, "INTEROP_DATA") }
 

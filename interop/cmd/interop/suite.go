@@ -94,6 +94,14 @@ var suites = []suite{
 		limit: 4 * time.Minute, command: python("proton_suite.py"), reads: tap,
 	},
 	{
+		name: "go-stomp", what: "programs with go-stomp, and what other doors see of their messages", ours: true,
+		limit: 4 * time.Minute, command: ownTests("gostomp"), reads: goTests,
+	},
+	{
+		name: "stomp.py", what: "programs with stomp.py of Debian", ours: true,
+		limit: 4 * time.Minute, command: python("stomp_suite.py"), reads: tap,
+	},
+	{
 		name: "adopt", what: "the data directory of a real Kafka broker, taken over", ours: true,
 		limit: 4 * time.Minute, command: ownTests("adopt"), reads: goTests,
 	},
@@ -160,6 +168,7 @@ func (e *environment) variables() []string {
 		"INTEROP_BOOTSTRAP=" + e.broker.kafka,
 		"INTEROP_NATIVE=" + e.broker.native,
 		"INTEROP_AMQP=" + e.broker.amqp,
+		"INTEROP_STOMP=" + e.broker.stomp,
 		"INTEROP_DATA=" + e.broker.data,
 	}
 	if e.broker.native != "" && e.target.program != "" {

@@ -39,6 +39,7 @@ type broker struct {
 	kafka  string // HOST:PORT
 	native string // HOST:PORT, or empty: it is not polylog
 	amqp   string // likewise
+	stomp  string // likewise
 	data   string // data directory, or empty: it is not ours
 	cmd    *exec.Cmd
 	ended  chan error
@@ -142,7 +143,7 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 	}()
 	select {
 	case line := <-ready:
-		b.kafka, b.native, b.amqp = loopback(port), field(line, "native"), field(line, "amqp")
+		b.kafka, b.native, b.amqp, b.stomp = loopback(port), field(line, "native"), field(line, "amqp"), field(line, "stomp")
 		if !strings.Contains(line, b.kafka) {
 			_ = b.stop()
 			return nil, fmt.Errorf("%s does not listen on %s: ready%s", filepath.Base(t.program), b.kafka, line)
