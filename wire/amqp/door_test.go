@@ -605,7 +605,8 @@ func TestCredit(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 	}
-	p.credit(0, 6, 0, false) // is taken back
+	p.say(0, &codec.Flow{NextIncomingID: codec.Some(6), IncomingWindow: 100, Handle: codec.Some(0), DeliveryCount: codec.Some(6), LinkCredit: codec.Some(0), Echo: true})
+	want[*codec.Flow](p) // it is taken back
 	d.put("q", "g")
 	p.nothing()
 	p.credit(0, 6, 5, true) // what there is, and no more

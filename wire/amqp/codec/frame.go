@@ -33,8 +33,9 @@ func (e *FrameError) Error() string { return e.Reason }
 type Frames struct {
 	r    io.Reader
 	buf  []byte
-	have int // bytes in buf
-	at   int // where the next frame begins
+	have int  // bytes in buf
+	at   int  // where the next frame begins
+	full bool // the last read filled buf: more was there
 	max  uint32
 }
 
@@ -85,7 +86,8 @@ func (f *Frames) Buffered() bool {
 }
 
 // fill has n bytes from at on. The buffer grows with what has come, so that a
-// size alone costs nothing.
+// size alone costs nothing, and that a peer that sends much is read in large pieces:
+// what is read together shares a sync.
 func (f *Frames) fill(n int) error {
 	if f.have-f.at >= n {
 		return nil
@@ -96,15 +98,16 @@ func (f *Frames) fill(n int) error {
 		f.at = 0
 	}
 	for f.have < n {
-		if f.have == len(f.buf) {
-			grown := make([]byte, min(2*len(f.buf), max(n, 64<<10)))
+		if f.have == len(f.buf) || f.full && len(f.buf) < readAhead {
+			grown := make([]byte, min(2*len(f.buf), max(n, readAhead)))
 			copy(grown, f.buf)
 			f.buf = grown
 		} else if f.have == 0 && len(f.buf) > keepBuffer {
-			f.buf = make([]byte, 64<<10)
+			f.buf = make([]byte, readAhead)
 		}
 		read, err := f.r.Read(f.buf[f.have:])
 		f.have += read
+		f.full = f.have == len(f.buf)
 		if f.have >= n {
 			return nil
 		}
@@ -118,8 +121,12 @@ func (f *Frames) fill(n int) error {
 	return nil
 }
 
-// keepBuffer is the largest buffer that is kept while nothing comes.
-const keepBuffer = 256 << 10
+const (
+	// readAhead is up to where the buffer grows for more than one frame.
+	readAhead = 64 << 10
+	// keepBuffer is the largest buffer that is kept while nothing comes.
+	keepBuffer = 256 << 10
+)
 
 // BeginFrame opens a frame, which EndFrame closes.
 func BeginFrame(dst []byte, typ byte, channel uint16) ([]byte, int) {
