@@ -57,6 +57,7 @@ var settings = []*setting{
 	{name: "kafka-listen", section: sectionServe, kind: kindListeners, fallback: "127.0.0.1:9092", doc: "where Kafka's protocol is spoken: addresses with commas between them, each with =HOST:PORT behind it if clients are to be told another (advertised.listeners); empty closes this door, port 0 takes any free one"},
 	{name: "amqp-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:5672", doc: "where AMQP 1.0 is spoken, for Java's JMS clients and others; empty closes this door, port 0 takes any free one"},
 	{name: "stomp-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:61613", doc: "where STOMP is spoken; empty closes this door, port 0 takes any free one"},
+	{name: "memcache-listen", section: sectionServe, kind: kindAddress, doc: "where memcached's protocol is spoken, in which set puts and get takes: 127.0.0.1:22201, as MemcacheQ has it; empty, the default, keeps this door closed"},
 	{name: "broker-id", section: sectionServe, kind: kindNumber, fallback: "1", doc: "what Kafka's clients know this broker by (broker.id)"},
 	{name: "insecure", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "listen beyond this machine although nobody is asked who they are and nothing is encrypted"},
 	{name: "debug-listen", section: sectionServe, kind: kindAddress, doc: "where Go's profiles are served over HTTP, for this machine only; empty: nowhere"},

@@ -29,6 +29,7 @@ import (
 	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/amqp"
 	"github.com/polylog-mq/polylog/wire/kafka"
+	"github.com/polylog-mq/polylog/wire/memcache"
 	"github.com/polylog-mq/polylog/wire/native/server"
 	"github.com/polylog-mq/polylog/wire/stomp"
 )
@@ -52,6 +53,9 @@ type Options struct {
 	// STOMP is where STOMP is spoken; without an address, nowhere. Its
 	// Authenticated is worked out from Native.
 	STOMP wire.Config
+	// Memcache is where memcached's protocol is spoken; without an address, nowhere.
+	// Its Authenticated is worked out from Native.
+	Memcache wire.Config
 	// BrokerID is what Kafka's clients know the broker by. Default 1.
 	BrokerID int32
 	// Limits are those on connections, of all listeners together.
@@ -90,14 +94,15 @@ func (o Options) withDefaults() Options {
 	o.Broker.Dir = o.Dir
 	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
-	o.Listen.Authenticated = o.Native.Authenticate != nil
-	o.AMQP.Authenticated, o.STOMP.Authenticated = o.Listen.Authenticated, o.Listen.Authenticated
+	for _, c := range []*wire.Config{&o.Listen, &o.AMQP, &o.STOMP, &o.Memcache} {
+		c.Authenticated = o.Native.Authenticate != nil
+	}
 	return o
 }
 
 // listens are the addresses that are to be listened on.
 func (o *Options) listens() (all []wire.Config) {
-	for _, c := range []wire.Config{o.Listen, o.AMQP, o.STOMP} {
+	for _, c := range []wire.Config{o.Listen, o.AMQP, o.STOMP, o.Memcache} {
 		if c.Address != "" {
 			all = append(all, c)
 		}
@@ -124,6 +129,7 @@ type Server struct {
 	kafka     []*wire.Listener
 	amqp      *wire.Listener // nil without one
 	stomp     *wire.Listener // nil without one
+	memcache  *wire.Listener // nil without one
 	timeout   time.Duration
 	temporary string // the directory to remove; empty: none
 
@@ -176,19 +182,25 @@ func (s *Server) listen(o Options) (err error) {
 		}
 		s.kafka = append(s.kafka, l)
 	}
-	if o.AMQP.Address != "" {
-		protocol := amqp.New(s.broker, amqp.Options{
+	for _, door := range []struct {
+		config   wire.Config
+		protocol wire.Protocol
+		listener **wire.Listener
+	}{
+		{o.AMQP, amqp.New(s.broker, amqp.Options{
 			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
-		})
-		if s.amqp, err = wire.Listen(o.AMQP, guard, protocol, o.Logger); err != nil {
-			return err
+		}), &s.amqp},
+		{o.STOMP, stomp.New(s.broker, stomp.Options{
+			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+		}), &s.stomp},
+		{o.Memcache, memcache.New(s.broker, memcache.Options{
+			Version: o.Version, Logger: o.Logger, Authenticate: o.Native.Authenticate,
+		}), &s.memcache},
+	} {
+		if door.config.Address == "" {
+			continue
 		}
-	}
-	if o.STOMP.Address != "" {
-		protocol := stomp.New(s.broker, stomp.Options{
-			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
-		})
-		if s.stomp, err = wire.Listen(o.STOMP, guard, protocol, o.Logger); err != nil {
+		if *door.listener, err = wire.Listen(door.config, guard, door.protocol, o.Logger); err != nil {
 			return err
 		}
 	}
@@ -198,7 +210,7 @@ func (s *Server) listen(o Options) (err error) {
 // listeners are those that are open.
 func (s *Server) listeners() []*wire.Listener {
 	all := slices.Clone(s.kafka)
-	for _, l := range []*wire.Listener{s.listener, s.amqp, s.stomp} {
+	for _, l := range []*wire.Listener{s.listener, s.amqp, s.stomp, s.memcache} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -226,6 +238,9 @@ func (s *Server) AMQPAddr() net.Addr { return addrOf(s.amqp) }
 
 // STOMPAddr is where STOMP is spoken; nil if nowhere.
 func (s *Server) STOMPAddr() net.Addr { return addrOf(s.stomp) }
+
+// MemcacheAddr is where memcached's protocol is spoken; nil if nowhere.
+func (s *Server) MemcacheAddr() net.Addr { return addrOf(s.memcache) }
 
 func addrOf(l *wire.Listener) net.Addr {
 	if l == nil {

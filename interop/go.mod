@@ -7,6 +7,7 @@ replace github.com/polylog-mq/polylog => ../
 require (
 	github.com/Azure/go-amqp v1.7.0
 	github.com/IBM/sarama v1.61.1
+	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c
 	github.com/confluentinc/confluent-kafka-go/v2 v2.11.1
 	github.com/go-stomp/stomp/v3 v3.1.3
 	github.com/segmentio/kafka-go v0.4.51

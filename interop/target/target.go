@@ -55,6 +55,9 @@ func AMQP(t testing.TB) string { return variable(t, "INTEROP_AMQP") }
 // STOMP is where the broker under test speaks STOMP; see Native.
 func STOMP(t testing.TB) string { return variable(t, "INTEROP_STOMP") }
 
+// Memcache is where the broker under test speaks memcached's protocol; see Native.
+func Memcache(t testing.TB) string { return variable(t, "INTEROP_MEMCACHE") }
+
 // Data is the data directory of the broker under test; see Native.
 func Data(t testing.TB) string { return variable(t, "INTEROP_DATA") }
 

@@ -102,6 +102,14 @@ var suites = []suite{
 		limit: 4 * time.Minute, command: python("stomp_suite.py"), reads: tap,
 	},
 	{
+		name: "memcache", what: "programs with gomemcache and libmemcached's tools, and what other doors see of their messages", ours: true,
+		limit: 4 * time.Minute, command: ownTests("memcache"), reads: goTests,
+	},
+	{
+		name: "python-memcached", what: "programs with python-memcached of Debian", ours: true,
+		limit: 4 * time.Minute, command: python("memcache_suite.py"), reads: tap,
+	},
+	{
 		name: "adopt", what: "the data directory of a real Kafka broker, taken over", ours: true,
 		limit: 4 * time.Minute, command: ownTests("adopt"), reads: goTests,
 	},
@@ -169,6 +177,7 @@ func (e *environment) variables() []string {
 		"INTEROP_NATIVE=" + e.broker.native,
 		"INTEROP_AMQP=" + e.broker.amqp,
 		"INTEROP_STOMP=" + e.broker.stomp,
+		"INTEROP_MEMCACHE=" + e.broker.memcache,
 		"INTEROP_DATA=" + e.broker.data,
 	}
 	if e.broker.native != "" && e.target.program != "" {

@@ -36,13 +36,14 @@ type target struct {
 
 // A broker is what one suite talks to.
 type broker struct {
-	kafka  string // HOST:PORT
-	native string // HOST:PORT, or empty: it is not polylog
-	amqp   string // likewise
-	stomp  string // likewise
-	data   string // data directory, or empty: it is not ours
-	cmd    *exec.Cmd
-	ended  chan error
+	kafka    string // HOST:PORT
+	native   string // HOST:PORT, or empty: it is not polylog
+	amqp     string // likewise
+	stomp    string // likewise
+	memcache string // likewise
+	data     string // data directory, or empty: it is not ours
+	cmd      *exec.Cmd
+	ended    chan error
 }
 
 func newTarget(ctx context.Context, o options, work string) (*target, error) {
@@ -68,7 +69,7 @@ func newTarget(ctx context.Context, o options, work string) (*target, error) {
 		}
 		program, err := filepath.Abs(program)
 		return &target{program: program, arguments: func(data string, port int) []string {
-			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
+			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--memcache-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
 		}}, err
 	case "kafka":
 		java := filepath.Join(o.module, "java")
@@ -143,7 +144,8 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 	}()
 	select {
 	case line := <-ready:
-		b.kafka, b.native, b.amqp, b.stomp = loopback(port), field(line, "native"), field(line, "amqp"), field(line, "stomp")
+		b.kafka, b.native = loopback(port), field(line, "native")
+		b.amqp, b.stomp, b.memcache = field(line, "amqp"), field(line, "stomp"), field(line, "memcache")
 		if !strings.Contains(line, b.kafka) {
 			_ = b.stop()
 			return nil, fmt.Errorf("%s does not listen on %s: ready%s", filepath.Base(t.program), b.kafka, line)
