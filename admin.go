@@ -30,6 +30,9 @@ type (
 	GroupResetSpec   = native.GroupResetSpec
 	GroupOffsetReset = native.GroupOffsetReset
 	ResetTo          = native.ResetTo
+	UserInfo         = native.UserInfo
+	ACL              = native.ACL
+	ACLFilter        = native.ACLFilter
 )
 
 // Where a group's offsets are set to; what is outside the log becomes its start
@@ -232,6 +235,42 @@ func (a Admin) DeleteGroup(ctx context.Context, name string) error {
 // not consume, in all partitions unless some are named.
 func (a Admin) DeleteGroupOffsets(ctx context.Context, group, topic string, partitions ...int32) error {
 	return a.ask(ctx, native.VerbGroupDeleteOffsets, &native.GroupQuery{Name: group, Topic: topic, Partitions: partitions}, nil, false)
+}
+
+// Users lists the users of a broker that has any, by name.
+func (a Admin) Users(ctx context.Context) ([]UserInfo, error) {
+	var list []UserInfo
+	err := a.ask(ctx, native.VerbUserList, nil, &list, true)
+	return list, err
+}
+
+// PutUser creates a user, or gives one a new password: ErrInvalid.
+func (a Admin) PutUser(ctx context.Context, name, password string) error {
+	return a.ask(ctx, native.VerbUserPut, &native.UserSpec{Name: name, Password: password}, nil, true)
+}
+
+// DeleteUser deletes one: ErrNotFound. Connections that it has open stay.
+func (a Admin) DeleteUser(ctx context.Context, name string) error {
+	return a.ask(ctx, native.VerbUserDelete, &native.UserSpec{Name: name}, nil, false)
+}
+
+// ACLs lists the rules that f selects.
+func (a Admin) ACLs(ctx context.Context, f ACLFilter) ([]ACL, error) {
+	var list []ACL
+	err := a.ask(ctx, native.VerbACLList, &f, &list, true)
+	return list, err
+}
+
+// CreateACL adds a rule, unless it is there: ErrInvalid.
+func (a Admin) CreateACL(ctx context.Context, rule ACL) error {
+	return a.ask(ctx, native.VerbACLCreate, &rule, nil, true)
+}
+
+// DeleteACLs deletes the rules that f selects, and returns them.
+func (a Admin) DeleteACLs(ctx context.Context, f ACLFilter) ([]ACL, error) {
+	var list []ACL
+	err := a.ask(ctx, native.VerbACLDelete, &f, &list, false)
+	return list, err
 }
 
 // Stats describes the broker.

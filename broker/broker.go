@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nuid"
 
+	"github.com/polylog-mq/polylog/broker/auth"
 	"github.com/polylog-mq/polylog/broker/group"
 	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/broker/txn"
@@ -43,6 +44,7 @@ type Broker struct {
 	groupSettings  groupSettings
 	schedules      schedules
 	halves         halves
+	authority      *auth.Authority
 
 	startedMS int64
 	numbers   atomic.Uint64

@@ -415,8 +415,8 @@ func TestInternalIsNobodysBusiness(t *testing.T) {
 	_, err = r.b.AlterDestination(ctx, d.Name, map[string]string{"retention.ms": "1"})
 	r.is(err, destination.ErrInvalid)
 	for _, op := range []destination.Operation{destination.OperationSend, destination.OperationConsume, destination.OperationBrowse, destination.OperationDelete} {
-		r.is(r.b.Authorize("anyone", op, d.Name), destination.ErrUnauthorized)
-		r.must(r.b.Authorize("anyone", op, "orders"))
+		r.is(r.b.Authorize(destination.Principal{Name: "anyone"}, op, d.Name), destination.ErrUnauthorized)
+		r.must(r.b.Authorize(destination.Principal{Name: "anyone"}, op, "orders"))
 	}
 	infos, err := r.b.ListDestinations(ctx, "", false)
 	r.must(err)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/polylog-mq/polylog/broker/group"
-	"github.com/polylog-mq/polylog/broker/txn"
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/topic"
 )
@@ -28,23 +26,6 @@ func (b *Broker) ClaimClientID(id string) (release func(), err error) {
 			delete(b.clientIDs, id)
 		})
 	}, nil
-}
-
-// Authorize is the one place that says who may do what. There are no users
-// yet, so everybody may do everything but touch what is the broker's own.
-func (b *Broker) Authorize(_ string, op destination.Operation, resource string) error {
-	switch op {
-	case destination.OperationConnect, destination.OperationSubscribe,
-		destination.OperationDescribe, destination.OperationAdminister:
-		return nil
-	}
-	if op == destination.OperationConsume && (resource == group.TopicName || resource == txn.TopicName) {
-		return nil // Kafka's own are open to be read, as in Kafka; JMS views of them are not
-	}
-	if isInternal(resource) {
-		return fmt.Errorf("%w: %q is the broker's own", destination.ErrUnauthorized, resource)
-	}
-	return nil
 }
 
 // Subscribe opens a subscription on d, and counts the caller as its consumer

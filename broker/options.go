@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/polylog-mq/polylog/broker/auth"
 	"github.com/polylog-mq/polylog/broker/metadata"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/queue"
@@ -40,6 +41,12 @@ type Options struct {
 	// refuses selectors with ErrUnsupported.
 	CompileSelector func(text string) (queue.Selector, error)
 
+	// Authorization has the users and rules say who may do what. Without it everybody may
+	// do everything.
+	Authorization bool
+	// SuperUsers may do everything. Default: auth.Administrator.
+	SuperUsers []string
+
 	// Version is what the statistics call this release.
 	Version string
 	Now     func() time.Time // default time.Now
@@ -49,6 +56,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.MaxDestinations == 0 {
 		o.MaxDestinations = 100_000
+	}
+	if o.SuperUsers == nil {
+		o.SuperUsers = []string{auth.Administrator}
 	}
 	if o.KeepInterval == 0 {
 		o.KeepInterval = 30 * time.Second

@@ -50,6 +50,9 @@ func (b *Broker) restore() error {
 	if err := b.restoreSchedules(c.Facts); err != nil {
 		return err
 	}
+	if err := b.restoreAccess(c); err != nil {
+		return err
+	}
 	if b.clusterID = c.Facts[clusterIDFact]; b.clusterID == "" {
 		b.clusterID = newClusterID()
 		return b.metadata.PutFact(clusterIDFact, b.clusterID)

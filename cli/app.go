@@ -47,6 +47,8 @@ func newApp(r *run) *cli.App {
 			r.groupCommand(),
 			r.branchCommand(),
 			r.scheduleCommand(),
+			r.userCommand(),
+			r.aclCommand(),
 			r.statsCommand(),
 			r.benchCommand(),
 			r.configCommand(),

@@ -29,11 +29,6 @@ func (r *run) connect(ctx context.Context, opts ...polylog.Option) (*polylog.Con
 	if err != nil && ctx.Err() != nil {
 		return nil, errInterrupted // whatever the connection died of
 	}
-	if u, parseErr := url.Parse(r.config.text("url")); err == nil && parseErr == nil && u.User != nil {
-		r.userWarning.Do(func() {
-			r.say("polylog: the user in the address is not checked by `polylog serve`, which knows no users yet: it lets anyone in")
-		})
-	}
 	return c, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -33,8 +32,6 @@ type run struct {
 	quiet  bool
 
 	endless bool // the command has no end of its own: a signal is how it ends
-
-	userWarning sync.Once
 }
 
 // Main runs the program with the process's arguments and streams and returns

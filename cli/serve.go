@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/broker/auth"
 	"github.com/polylog-mq/polylog/destination/commitlog"
 	"github.com/polylog-mq/polylog/embed"
 	"github.com/polylog-mq/polylog/wire"
@@ -92,6 +93,11 @@ func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server
 	if err != nil {
 		return err
 	}
+	if r.config.on("serve.auth") {
+		if err := r.bootstrap(s); err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
 	if err := ready(s, time.Since(started)); err != nil {
 		return errors.Join(err, s.Close())
 	}
@@ -107,6 +113,15 @@ func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server
 		_ = s.Close() // it can only say the same again
 		return fmt.Errorf("the store has failed, so nothing can be confirmed any more; look after the disk and start again: %w", err)
 	}
+}
+
+// bootstrap makes the first user, and says its password, this once.
+func (r *run) bootstrap(s *embed.Server) error {
+	password, err := s.Broker().Authority().Bootstrap()
+	if err == nil && password != "" {
+		_, err = fmt.Fprintf(r.stderr, "There was no user yet. This is the first, which is not shown again:\n\n   user %s, password %s\n\n", auth.Administrator, password)
+	}
+	return err
 }
 
 // serverOptions are what the settings say.
@@ -129,6 +144,8 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 			Defaults:        map[string]string{"durability": c.text("serve.durability")},
 			NoAutoCreate:    !c.on("serve.auto-create"),
 			MaxDestinations: c.number("serve.max-destinations"),
+			Authorization:   c.on("serve.auth"),
+			SuperUsers:      strings.FieldsFunc(c.text("serve.super-users"), func(r rune) bool { return r == ',' || r == ' ' }),
 		},
 		CloseTimeout: c.duration("serve.drain-timeout"),
 		Version:      programVersion().Version,

@@ -62,7 +62,9 @@ type Options struct {
 	Limits wire.Limits
 	// Native are the options of the native protocol.
 	Native server.Options
-	// Broker are the options of the broker. Its Dir is not used.
+	// Broker are the options of the broker. Its Dir is not used. With its Authorization
+	// every peer is asked who it is, of the broker's users unless Native.Authenticate
+	// knows others; so is the client of Dial.
 	Broker broker.Options
 	// CloseTimeout is how long Close lets clients finish. Default 2 s.
 	CloseTimeout time.Duration
@@ -95,10 +97,13 @@ func (o Options) withDefaults() Options {
 	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
 	for _, c := range []*wire.Config{&o.Listen, &o.AMQP, &o.STOMP, &o.Memcache} {
-		c.Authenticated = o.Native.Authenticate != nil
+		c.Authenticated = o.secured()
 	}
 	return o
 }
+
+// secured reports whether every peer is asked who it is.
+func (o *Options) secured() bool { return o.Broker.Authorization || o.Native.Authenticate != nil }
 
 // listens are the addresses that are to be listened on.
 func (o *Options) listens() (all []wire.Config) {
@@ -169,12 +174,17 @@ func Start(o Options) (_ *Server, err error) {
 // listen opens the doors.
 func (s *Server) listen(o Options) (err error) {
 	guard := wire.NewGuard(o.Limits)
+	var scram session.BeginSCRAM
+	if o.secured() && o.Native.Authenticate == nil {
+		o.Native.Authenticate, scram = s.broker.Authority().Password, s.broker.Authority().SCRAM
+	}
 	if s.listener, err = wire.Listen(o.Listen, guard, server.New(s.broker, o.Native), o.Logger); err != nil {
 		return err
 	}
 	for _, k := range o.Kafka {
 		protocol := kafka.New(s.broker, kafka.Options{
 			NodeID: o.BrokerID, AdvertisedHost: k.AdvertisedHost, AdvertisedPort: k.AdvertisedPort, Logger: o.Logger,
+			Authenticate: o.Native.Authenticate, SCRAM: scram,
 		})
 		l, err := wire.Listen(k.Config, guard, protocol, o.Logger)
 		if err != nil {
@@ -188,7 +198,7 @@ func (s *Server) listen(o Options) (err error) {
 		listener **wire.Listener
 	}{
 		{o.AMQP, amqp.New(s.broker, amqp.Options{
-			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, SCRAM: scram, CompileSelector: compileSelector,
 		}), &s.amqp},
 		{o.STOMP, stomp.New(s.broker, stomp.Options{
 			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,

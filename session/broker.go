@@ -30,21 +30,32 @@ var (
 	ErrRolledBack   = destination.ErrRolledBack
 )
 
+// Principal is who asks.
+type Principal = destination.Principal
+
 // Operation is what a principal asks to do, for Authorize.
 type Operation = destination.Operation
 
 // The operations; destination.Operation says which resource each names.
 const (
-	OperationConnect    = destination.OperationConnect
-	OperationCreate     = destination.OperationCreate
-	OperationDescribe   = destination.OperationDescribe
-	OperationSend       = destination.OperationSend
-	OperationConsume    = destination.OperationConsume
-	OperationBrowse     = destination.OperationBrowse
-	OperationSubscribe  = destination.OperationSubscribe
-	OperationAlter      = destination.OperationAlter
-	OperationDelete     = destination.OperationDelete
-	OperationAdminister = destination.OperationAdminister
+	OperationConnect             = destination.OperationConnect
+	OperationCreate              = destination.OperationCreate
+	OperationDescribe            = destination.OperationDescribe
+	OperationSend                = destination.OperationSend
+	OperationConsume             = destination.OperationConsume
+	OperationBrowse              = destination.OperationBrowse
+	OperationSubscribe           = destination.OperationSubscribe
+	OperationAlter               = destination.OperationAlter
+	OperationDelete              = destination.OperationDelete
+	OperationDescribeConfigs     = destination.OperationDescribeConfigs
+	OperationAlterConfigs        = destination.OperationAlterConfigs
+	OperationDescribeGroup       = destination.OperationDescribeGroup
+	OperationDeleteGroup         = destination.OperationDeleteGroup
+	OperationTransact            = destination.OperationTransact
+	OperationDescribeTransaction = destination.OperationDescribeTransaction
+	OperationIdempotentWrite     = destination.OperationIdempotentWrite
+	OperationInspect             = destination.OperationInspect
+	OperationAdminister          = destination.OperationAdminister
 )
 
 // Broker is what sessions need of a broker; *broker.Broker satisfies it. Its
@@ -96,7 +107,7 @@ type Broker interface {
 	Release(mayWait bool, answer func())
 	// Authorize is the one place that says who may do what: nil, or
 	// ErrUnauthorized. Every operation of every protocol asks it.
-	Authorize(principal string, op Operation, resource string) error
+	Authorize(who Principal, op Operation, resource string) error
 	// Epoch is the leader epoch that this start of the broker stamps.
 	Epoch() int32
 	// NextNumber returns a number that no other call since the broker's start
@@ -189,6 +200,17 @@ type Administrator interface {
 	PauseSchedule(ctx context.Context, name string, paused bool) (Schedule, error)
 	DeleteSchedule(ctx context.Context, name string) error
 
+	// ListUsers returns all users, by name. PutUser creates one or gives one a new
+	// password (ErrInvalid), and DeleteUser deletes one (ErrNotFound).
+	ListUsers(ctx context.Context) ([]UserInfo, error)
+	PutUser(ctx context.Context, name, password string) error
+	DeleteUser(ctx context.Context, name string) error
+	// ListACLs returns the rules that f selects, CreateACLs adds rules, all or none
+	// (ErrInvalid), and DeleteACLs deletes those that f selects and returns them.
+	ListACLs(ctx context.Context, f ACLFilter) ([]ACL, error)
+	CreateACLs(ctx context.Context, acls ...ACL) error
+	DeleteACLs(ctx context.Context, f ACLFilter) ([]ACL, error)
+
 	// Stats describes the broker; Connections is left to the caller's server.
 	Stats(ctx context.Context) (Stats, error)
 }
@@ -205,4 +227,7 @@ type (
 	SubscriptionInfo  = topic.Info
 	Schedule          = destination.Schedule
 	Stats             = destination.BrokerInfo
+	UserInfo          = destination.UserInfo
+	ACL               = destination.ACL
+	ACLFilter         = destination.ACLFilter
 )

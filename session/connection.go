@@ -14,8 +14,8 @@ import (
 
 // Options of a Connection.
 type Options struct {
-	// Principal is who the peer proved to be; empty: nobody.
-	Principal string
+	// Principal is who the peer proved to be, and where it is.
+	Principal Principal
 	// CompileSelector compiles selectors; nil refuses them with ErrUnsupported.
 	CompileSelector CompileSelector
 	// Track has every session remember what it has delivered, for Acknowledge
@@ -92,8 +92,8 @@ func defaultTo(v, def int) int {
 // Number is the connection's own since the broker's start.
 func (c *Connection) Number() uint64 { return c.number }
 
-// Principal is who the peer proved to be.
-func (c *Connection) Principal() string { return c.options.Principal }
+// Principal is the name that the peer proved to have; empty: nobody.
+func (c *Connection) Principal() string { return c.options.Principal.Name }
 
 // ClientID is the connection's client id, or "".
 func (c *Connection) ClientID() string {

@@ -26,10 +26,10 @@ type guarded struct {
 	asked  []string
 }
 
-func (g *guarded) Authorize(principal string, op session.Operation, resource string) error {
+func (g *guarded) Authorize(who session.Principal, op session.Operation, resource string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked = append(g.asked, fmt.Sprintf("%s %d %s", principal, op, resource))
+	g.asked = append(g.asked, fmt.Sprintf("%s %d %s", who.Name, op, resource))
 	if g.refuse[op] {
 		return fmt.Errorf("%w: by the test", session.ErrUnauthorized)
 	}
@@ -98,7 +98,7 @@ func TestAuthorize(t *testing.T) {
 		}},
 	} {
 		g := &guarded{Broker: b}
-		c := connect(t, g, session.Options{Principal: "ann", MaxConsumers: 1})
+		c := connect(t, g, session.Options{Principal: session.Principal{Name: "ann"}, MaxConsumers: 1})
 		if c.Principal() != "ann" {
 			t.Errorf("principal %s", c.Principal())
 		}

@@ -102,7 +102,8 @@ func countDown(m map[string]int, host string) {
 	}
 }
 
-func hostOf(addr net.Addr) string {
+// Host is the address of a peer without its port; empty within the process.
+func Host(addr net.Addr) string {
 	if addr == nil || addr.Network() == pipeNetwork {
 		return ""
 	}
@@ -110,6 +111,11 @@ func hostOf(addr net.Addr) string {
 	if err != nil {
 		return addr.String()
 	}
+	return host
+}
+
+func hostOf(addr net.Addr) string {
+	host := Host(addr)
 	// An IPv6 peer owns a /64, so its addresses count as one.
 	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
 		return ip.Mask(net.CIDRMask(64, 128)).String()

@@ -21,12 +21,15 @@ const formatVersion = 1
 
 const formatFact = "format"
 
-// The buckets. Destinations are by name, deletions by id, subscriptions by id.
+// The buckets. Destinations are by name, deletions by id, subscriptions by id, users by
+// name; a rule is its own key. The last two are made with the first that is in them.
 var (
 	factsBucket         = []byte("facts")
 	destinationsBucket  = []byte("destinations")
 	deletionsBucket     = []byte("deletions")
 	subscriptionsBucket = []byte("subscriptions")
+	usersBucket         = []byte("users")
+	aclsBucket          = []byte("acls")
 )
 
 // A change waits this long for others to share its sync. It is short against

@@ -1,5 +1,5 @@
-// Package metadata remembers what exists: destinations, durable subscriptions
-// and a few facts about the broker itself.
+// Package metadata remembers what exists: destinations, durable subscriptions,
+// users, rules and a few facts about the broker itself.
 //
 // Its types are [Store], the contract; [Bolt], which keeps it on one node in a
 // single bbolt file; and the two kinds of value, [Destination] and
@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/polylog-mq/polylog/broker/auth"
 	"github.com/polylog-mq/polylog/destination"
 )
 
@@ -69,6 +70,10 @@ type Store interface {
 	// DeleteSubscription deletes one. Nothing happens if there is none.
 	DeleteSubscription(id string) error
 
+	// PutUser creates or replaces the user of that name, DeleteUser deletes one, and
+	// ChangeACLs adds and removes rules, at once: auth.Store.
+	auth.Store
+
 	// PutFact remembers a fact about the broker, such as the cluster's id; an empty
 	// one is forgotten.
 	PutFact(name, value string) error
@@ -85,6 +90,8 @@ type Contents struct {
 	Deletions     []Destination // whose logs may be partly gone
 	Subscriptions []Subscription
 	Facts         map[string]string
+	Users         []auth.User
+	ACLs          []destination.ACL
 }
 
 // Destination is a destination as it is remembered. The number of partitions

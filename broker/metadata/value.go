@@ -2,12 +2,16 @@ package metadata
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/polylog-mq/polylog/broker/auth"
+	"github.com/polylog-mq/polylog/destination"
 )
 
 // valueVersion is the version of the values, which are JSON objects so that
@@ -64,6 +68,12 @@ func (b *Bolt) Load() (*Contents, error) {
 		if c.Subscriptions, err = all[Subscription](tx, subscriptionsBucket, "subscription"); err != nil {
 			return err
 		}
+		if c.Users, err = all[auth.User](tx, usersBucket, "user"); err != nil {
+			return err
+		}
+		if c.ACLs, err = all[destination.ACL](tx, aclsBucket, "rule"); err != nil {
+			return err
+		}
 		return tx.Bucket(factsBucket).ForEach(func(k, v []byte) error {
 			c.Facts[string(k)] = string(v)
 			return nil
@@ -81,6 +91,9 @@ func (b *Bolt) Load() (*Contents, error) {
 
 func all[T any](tx *bbolt.Tx, bucket []byte, what string) ([]T, error) {
 	var values []T
+	if tx.Bucket(bucket) == nil {
+		return nil, nil
+	}
 	err := tx.Bucket(bucket).ForEach(func(k, data []byte) error {
 		v, err := decode[T](what, k, data)
 		values = append(values, v)
@@ -155,6 +168,66 @@ func (b *Bolt) DeleteSubscription(id string) error {
 	return b.change("delete subscription "+id, func(tx *bbolt.Tx) error {
 		return tx.Bucket(subscriptionsBucket).Delete([]byte(id))
 	})
+}
+
+// PutUser creates or replaces the user of that name.
+func (b *Bolt) PutUser(u auth.User) error {
+	value, err := encode(u)
+	if err != nil {
+		return fmt.Errorf("put user %q: %w", u.Name, err)
+	}
+	return b.change("put user "+u.Name, func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(usersBucket)
+		if err != nil {
+			return err
+		}
+		return bucket.Put([]byte(u.Name), value)
+	})
+}
+
+// DeleteUser deletes one.
+func (b *Bolt) DeleteUser(name string) error {
+	return b.change("delete user "+name, func(tx *bbolt.Tx) error {
+		if bucket := tx.Bucket(usersBucket); bucket != nil {
+			return bucket.Delete([]byte(name))
+		}
+		return nil
+	})
+}
+
+// ChangeACLs adds and removes rules, at once.
+func (b *Bolt) ChangeACLs(add, remove []destination.ACL) error {
+	return b.change("change rules", func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(aclsBucket)
+		if err != nil {
+			return err
+		}
+		for _, r := range add {
+			value, err := encode(r)
+			if err != nil {
+				return err
+			}
+			if err := bucket.Put(aclKey(r), value); err != nil {
+				return err
+			}
+		}
+		for _, r := range remove {
+			if err := bucket.Delete(aclKey(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// aclKey is a rule's own text, or, where that is too long for a key, its digest.
+func aclKey(r destination.ACL) []byte {
+	key, _ := json.Marshal(r) // texts alone
+	if len(key) > bbolt.MaxKeySize {
+		sum := sha256.Sum256(key)
+		return sum[:]
+	}
+	return key
 }
 
 // PutFact remembers a fact about the broker, or forgets it if it is empty.

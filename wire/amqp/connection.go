@@ -182,7 +182,7 @@ func (c *connection) open() error {
 		return broken(codec.InvalidField, "a max-frame-size of %d; the least is %d", open.MaxFrameSize, codec.MinMaxFrameSize)
 	}
 	state := session.NewConnection(c.server.broker, session.Options{
-		Principal: c.principal, CompileSelector: o.CompileSelector,
+		Principal: session.Principal{Name: c.principal, Host: wire.Host(c.conn.RemoteAddr())}, CompileSelector: o.CompileSelector,
 		MaxSessions: o.MaxSessions, MaxConsumers: o.MaxLinks, MaxTemporary: o.MaxTemporary,
 	})
 	// A container's id is a JMS client's id, which one connection may have at a

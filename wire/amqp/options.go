@@ -15,7 +15,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Authenticate says who user is, or refuses. Nil: everybody may come, as
 	// nobody in particular, whatever name they give.
-	Authenticate func(user, password string) (principal string, err error)
+	Authenticate session.Authenticate
+	// SCRAM begins an exchange of it; nil: it is not offered.
+	SCRAM session.BeginSCRAM
 	// CompileSelector compiles selectors; nil refuses them.
 	CompileSelector session.CompileSelector
 	// MaxFrame is the largest frame in bytes that is taken; peers may say a smaller

@@ -1,11 +1,11 @@
 package amqp
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
 	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/amqp/codec"
 )
 
@@ -34,34 +34,20 @@ func (c *connection) authenticate() error {
 		return fmt.Errorf("%w: protocol header %q", errRefused, h[:])
 	}
 	c.write(codec.HeaderSASL[:])
-	mechanisms := []codec.Symbol{"PLAIN", "ANONYMOUS"}
-	if o.Authenticate != nil {
-		mechanisms = mechanisms[:1]
-	}
-	c.sasl(&codec.Mechanisms{Names: mechanisms})
+	c.sasl(&codec.Mechanisms{Names: c.mechanisms()})
 	c.out.Flush()
-	typ, _, body, err := c.frames.Next()
+	init, err := saslFrame[*codec.Init](c)
 	if err != nil {
 		return err
 	}
-	if typ != codec.FrameSASL {
-		return fmt.Errorf("%w: a frame of type %d in the security layer", errRefused, typ)
-	}
-	p, err := codec.DecodeSASL(body)
+	last, err := c.verify(init)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
-	}
-	init, ok := p.(*codec.Init)
-	if !ok {
-		return fmt.Errorf("%w: %T in place of an init", errRefused, p)
-	}
-	if c.principal, err = c.verify(init); err != nil {
 		// Why is for the broker's log: the peer learns only that it failed.
 		o.Logger.Warn("authentication failed", "peer", c.conn.RemoteAddr(), "mechanism", init.Mechanism, "error", err)
 		c.sasl(&codec.Outcome{Code: codec.SASLAuth})
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
-	c.sasl(&codec.Outcome{Code: codec.SASLOk})
+	c.sasl(&codec.Outcome{Code: codec.SASLOk, Data: last})
 	c.out.Flush()
 	if h, err = c.frames.Header(); err != nil {
 		return err
@@ -73,27 +59,82 @@ func (c *connection) authenticate() error {
 	return nil
 }
 
-// verify says who a peer is.
-func (c *connection) verify(init *codec.Init) (principal string, err error) {
+// mechanisms are those that are offered, the best first.
+func (c *connection) mechanisms() []codec.Symbol {
+	o := c.server.options
+	if o.Authenticate == nil {
+		return []codec.Symbol{"PLAIN", "ANONYMOUS"}
+	}
+	var names []codec.Symbol
+	if wire.CertifiedName(c.conn) != "" {
+		names = append(names, "EXTERNAL")
+	}
+	if o.SCRAM != nil {
+		for _, m := range session.SCRAMMechanisms {
+			names = append(names, codec.Symbol(m))
+		}
+	}
+	return append(names, "PLAIN")
+}
+
+// saslFrame reads the next frame of the security layer, which must be a T.
+func saslFrame[T codec.Performative](c *connection) (frame T, err error) {
+	typ, _, body, err := c.frames.Next()
+	if err != nil {
+		return frame, err
+	}
+	if typ != codec.FrameSASL {
+		return frame, fmt.Errorf("%w: a frame of type %d in the security layer", errRefused, typ)
+	}
+	p, err := codec.DecodeSASL(body)
+	if err != nil {
+		return frame, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	frame, ok := p.(T)
+	if !ok {
+		return frame, fmt.Errorf("%w: %T in place of %T", errRefused, p, frame)
+	}
+	return frame, nil
+}
+
+// verify sees who the peer is; last goes with the outcome.
+func (c *connection) verify(init *codec.Init) (last []byte, err error) {
 	o := c.server.options
 	switch {
 	case init.Mechanism == "ANONYMOUS" && o.Authenticate == nil:
-		return "", nil
-	case init.Mechanism != "PLAIN":
-		return "", fmt.Errorf("%w: mechanism %q", session.ErrUnsupported, init.Mechanism)
+		return nil, nil
+	case init.Mechanism == "PLAIN":
+		user, password, err := wire.ParsePlain(init.Response)
+		if err != nil || o.Authenticate == nil {
+			return nil, err
+		}
+		c.principal, err = o.Authenticate(user, password)
+		return nil, err
+	case init.Mechanism == "EXTERNAL" && o.Authenticate != nil:
+		name := wire.CertifiedName(c.conn)
+		if name == "" || len(init.Response) > 0 && string(init.Response) != name {
+			return nil, fmt.Errorf("%w: no certificate, or to act as somebody else", session.ErrUnauthorized)
+		}
+		c.principal = name
+		return nil, nil
+	case o.SCRAM == nil || o.Authenticate == nil:
+		return nil, fmt.Errorf("%w: mechanism %q", session.ErrUnsupported, init.Mechanism)
 	}
-	// RFC 4616: [authzid] NUL authcid NUL passwd.
-	parts := bytes.Split(init.Response, []byte{0})
-	if len(parts) != 3 || len(parts[1]) == 0 {
-		return "", fmt.Errorf("%w: not a response of PLAIN", session.ErrInvalid)
+	step, err := o.SCRAM(string(init.Mechanism))
+	for message := init.Response; err == nil; {
+		var answer []byte
+		var done bool
+		if answer, c.principal, done, err = step(message); err != nil || done {
+			return answer, err
+		}
+		c.sasl(&codec.Challenge{Bytes: answer})
+		c.out.Flush()
+		var r *codec.Response
+		if r, err = saslFrame[*codec.Response](c); err == nil {
+			message = r.Bytes
+		}
 	}
-	if len(parts[0]) > 0 && !bytes.Equal(parts[0], parts[1]) {
-		return "", fmt.Errorf("%w: to act as somebody else", session.ErrUnsupported)
-	}
-	if o.Authenticate == nil {
-		return "", nil
-	}
-	return o.Authenticate(string(parts[1]), string(parts[2]))
+	return nil, err
 }
 
 func (c *connection) sasl(p codec.Performative) {

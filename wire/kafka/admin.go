@@ -16,11 +16,10 @@ import (
 
 // CreateTopics 2–7, DeleteTopics 1–6, CreatePartitions 0–3, DeleteRecords 0–2,
 // DescribeLogDirs 1–5, DescribeProducers 0, DescribeTopicPartitions 0,
-// ElectLeaders 0–2, reassignments (45: 0–1, 46: 0), ACLs (29 to 31: 1–3).
+// ElectLeaders 0–2, reassignments (45: 0–1, 46: 0); users.go has rules and users.
 //
-// There is one broker: the replication factor is 1, the leader is elected, no
-// replica moves, and nobody is kept out, which Kafka calls SECURITY_DISABLED. A
-// topic that JMS consumers are using is not deleted: POLICY_VIOLATION.
+// There is one broker: the replication factor is 1, the leader is elected, and no
+// replica moves. A topic that JMS consumers are using is not deleted: POLICY_VIOLATION.
 
 var adminHandlers = map[int16]handler{
 	int16(kmsg.CreateTopics):                 answering(2, 7, (*connection).createTopics),
@@ -42,6 +41,7 @@ var adminHandlers = map[int16]handler{
 	int16(kmsg.ListConfigResources):          answering(0, 1, (*connection).listConfigResources),
 	int16(kmsg.DescribeClientQuotas):         answering(0, 1, (*connection).describeClientQuotas),
 	int16(kmsg.DescribeUserSCRAMCredentials): answering(0, 0, (*connection).describeUsers),
+	int16(kmsg.AlterUserSCRAMCredentials):    answering(0, 0, (*connection).alterUsers),
 }
 
 func (c *connection) createTopics(ctx context.Context, r *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
@@ -288,7 +288,7 @@ func (c *connection) describeProducers(_ context.Context, r *kmsg.DescribeProduc
 		t := &r.Topics[i]
 		answer := kmsg.NewDescribeProducersResponseTopic()
 		answer.Topic = t.Topic
-		d, code := c.lookup(t.Topic, [16]byte{}, false, session.OperationDescribe)
+		d, code := c.lookup(t.Topic, [16]byte{}, false, session.OperationConsume)
 		for _, number := range t.Partitions {
 			a := kmsg.NewDescribeProducersResponseTopicPartition()
 			a.Partition, a.ErrorCode = number, code
@@ -445,37 +445,6 @@ func (c *connection) listReassignments(_ context.Context, r *kmsg.ListPartitionR
 	return r.ResponseKind().(*kmsg.ListPartitionReassignmentsResponse) // there are none
 }
 
-const noACLs = "No Authorizer is configured."
-
-func (c *connection) describeACLs(_ context.Context, r *kmsg.DescribeACLsRequest) *kmsg.DescribeACLsResponse {
-	response := r.ResponseKind().(*kmsg.DescribeACLsResponse)
-	text := noACLs
-	response.ErrorCode, response.ErrorMessage = codeSecurityDisabled, &text
-	return response
-}
-
-func (c *connection) createACLs(_ context.Context, r *kmsg.CreateACLsRequest) *kmsg.CreateACLsResponse {
-	response := r.ResponseKind().(*kmsg.CreateACLsResponse)
-	text := noACLs
-	for range r.Creations {
-		a := kmsg.NewCreateACLsResponseResult()
-		a.ErrorCode, a.ErrorMessage = codeSecurityDisabled, &text
-		response.Results = append(response.Results, a)
-	}
-	return response
-}
-
-func (c *connection) deleteACLs(_ context.Context, r *kmsg.DeleteACLsRequest) *kmsg.DeleteACLsResponse {
-	response := r.ResponseKind().(*kmsg.DeleteACLsResponse)
-	text := noACLs
-	for range r.Filters {
-		a := kmsg.NewDeleteACLsResponseResult()
-		a.ErrorCode, a.ErrorMessage = codeSecurityDisabled, &text
-		response.Results = append(response.Results, a)
-	}
-	return response
-}
-
 // describeClientQuotas 0–1: there are no quotas.
 func (c *connection) describeClientQuotas(_ context.Context, r *kmsg.DescribeClientQuotasRequest) *kmsg.DescribeClientQuotasResponse {
 	response := r.ResponseKind().(*kmsg.DescribeClientQuotasResponse)
@@ -484,15 +453,3 @@ func (c *connection) describeClientQuotas(_ context.Context, r *kmsg.DescribeCli
 }
 
 // describeUsers 0: there are no users.
-func (c *connection) describeUsers(_ context.Context, r *kmsg.DescribeUserSCRAMCredentialsRequest) *kmsg.DescribeUserSCRAMCredentialsResponse {
-	response := r.ResponseKind().(*kmsg.DescribeUserSCRAMCredentialsResponse)
-	for _, u := range r.Users {
-		a := kmsg.NewDescribeUserSCRAMCredentialsResponseResult()
-		text := "there is no such user"
-		a.User, a.ErrorCode, a.ErrorMessage = u.Name, codeResourceNotFound, &text
-		response.Results = append(response.Results, a)
-	}
-	return response
-}
-
-const codeResourceNotFound int16 = 91

@@ -26,7 +26,10 @@ const (
 	codeInvalidRequiredAcks       int16 = 21
 	codeInvalidTimestamp          int16 = 32
 	codeTopicAuthorizationFailed  int16 = 29
+	codeUnsupportedSASLMechanism  int16 = 33
 	codeIllegalSASLState          int16 = 34
+	codeSASLAuthenticationFailed  int16 = 58
+	codeOperationNotAttempted     int16 = 55
 	codeUnsupportedVersion        int16 = 35
 	codeTopicAlreadyExists        int16 = 36
 	codeInvalidPartitions         int16 = 37

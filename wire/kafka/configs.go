@@ -184,7 +184,7 @@ func (c *connection) configsOf(ctx context.Context, kind kmsg.ConfigResourceType
 		if err := checkTopicName(name); err != nil {
 			return nil, coded(codeInvalidTopic, err.Error())
 		}
-		d, code := c.lookup(name, [16]byte{}, false, session.OperationDescribe)
+		d, code := c.lookup(name, [16]byte{}, false, session.OperationDescribeConfigs)
 		if code != codeNone {
 			return nil, coded(code, "")
 		}
@@ -246,7 +246,7 @@ func (c *connection) alter(ctx context.Context, kind kmsg.ConfigResourceType, na
 	if kind != kmsg.ConfigResourceTypeTopic {
 		return coded(codeInvalidRequest, "only the configs of topics and groups can be changed; the broker has its own configuration file")
 	}
-	d, code := c.lookup(name, [16]byte{}, false, session.OperationAlter)
+	d, code := c.lookup(name, [16]byte{}, false, session.OperationAlterConfigs)
 	if code != codeNone {
 		return coded(code, "")
 	}

@@ -9,11 +9,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/polylog-mq/polylog/broker/group"
+	"github.com/polylog-mq/polylog/session"
+	"github.com/polylog-mq/polylog/wire"
 )
 
 // connection reads requests and handles them one after the other, as Kafka
@@ -29,6 +32,8 @@ type connection struct {
 	buffer   []byte // of the request that is being handled
 	clientID string
 	host     string
+	user     string // that it proved to be; empty: nobody
+	sasl     exchange
 	software string      // name and version, once ApiVersions has said it
 	shares   int         // share sessions that it has opened; guarded by theirs
 	fetches  *fetchOwner // of its fetch sessions; nil if it never opened one
@@ -48,7 +53,8 @@ func newConnection(s *Server, conn net.Conn) *connection {
 }
 
 // run serves until either side closes.
-func (c *connection) run() {
+func (c *connection) run(t *wire.Ticket) {
+	c.beginExchange(t)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -100,14 +106,30 @@ func (c *connection) read() error {
 			return err
 		}
 		size := int(int32(binary.BigEndian.Uint32(head[:])))
-		if size < 8 || size > c.server.options.MaxRequestBytes {
+		least, most := 8, c.server.options.MaxRequestBytes
+		if !c.sasl.over {
+			most = maxStranger
+		}
+		if c.sasl.bare {
+			least = 0
+		}
+		if size < least || size > most {
 			return fmt.Errorf("request of %d bytes", size)
 		}
 		if err := c.fill(c.in, size); err != nil {
 			return err
 		}
+		if c.sasl.bare {
+			if err := c.bareToken(c.buffer); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := c.handle(c.buffer); err != nil {
 			return err
+		}
+		if c.sasl.failed {
+			return errRefused
 		}
 	}
 }
@@ -143,6 +165,9 @@ func (c *connection) handle(p []byte) error {
 		return err
 	}
 	key, version := h.key, h.version
+	if c.stranger(key) {
+		return fmt.Errorf("%w: %s", errStranger, kmsg.NameForKey(key))
+	}
 	if h.clientID != nil && string(h.clientID) != c.clientID {
 		c.clientID = string(h.clientID)
 	}
@@ -178,7 +203,11 @@ func (c *connection) handle(p []byte) error {
 	if !answersNothing(request) {
 		answer = c.replies.add(h.correlation, version, key)
 	}
-	served.serve(c, request, answer)
+	if response := c.refused(request); response != nil {
+		answer.done(response)
+	} else {
+		served.serve(c, request, answer)
+	}
 	if !served.copies || cap(c.buffer) > fillStep {
 		c.buffer = nil // what was decoded refers to it
 	}
@@ -248,5 +277,7 @@ func (c *connection) client() group.Client {
 	return group.Client{ID: c.clientID, Host: c.host}
 }
 
-// principal is nobody: there are no users yet.
-func (c *connection) principal() string { return "" }
+// principal is who asks.
+func (c *connection) principal() session.Principal {
+	return session.Principal{Name: c.user, Host: strings.TrimPrefix(c.host, "/")}
+}

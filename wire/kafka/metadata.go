@@ -178,19 +178,3 @@ func (c *connection) findCoordinator(_ context.Context, r *kmsg.FindCoordinatorR
 	}
 	return response
 }
-
-// saslHandshake 0–1 and saslAuthenticate 0–2: nobody has to authenticate on
-// this listener, and Kafka says so in this way.
-func (c *connection) saslHandshake(_ context.Context, r *kmsg.SASLHandshakeRequest) *kmsg.SASLHandshakeResponse {
-	response := r.ResponseKind().(*kmsg.SASLHandshakeResponse)
-	response.ErrorCode = codeIllegalSASLState
-	return response
-}
-
-func (c *connection) saslAuthenticate(_ context.Context, r *kmsg.SASLAuthenticateRequest) *kmsg.SASLAuthenticateResponse {
-	response := r.ResponseKind().(*kmsg.SASLAuthenticateResponse)
-	response.ErrorCode = codeIllegalSASLState
-	text := "this listener asks nobody to authenticate"
-	response.ErrorMessage = &text
-	return response
-}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/polylog-mq/polylog/broker"
+	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
 )
 
@@ -21,8 +22,13 @@ type Options struct {
 	AdvertisedPort int32
 	// MaxRequestBytes bounds one request; default 100 MiB, as in Kafka.
 	MaxRequestBytes int
-	Now             func() time.Time // default time.Now
-	Logger          *slog.Logger     // default slog.Default
+	// Authenticate says who user is, or refuses. Nil: everybody may come, as nobody in
+	// particular.
+	Authenticate session.Authenticate
+	// SCRAM begins an exchange of it; nil: it is not offered.
+	SCRAM  session.BeginSCRAM
+	Now    func() time.Time // default time.Now
+	Logger *slog.Logger     // default slog.Default
 }
 
 func (o Options) withDefaults() Options {
@@ -82,8 +88,7 @@ func (s *Server) Serve(conn net.Conn, t *wire.Ticket) {
 		defer s.mu.Unlock()
 		delete(s.connections, c)
 	}()
-	t.Authenticated() // there are no users yet
-	c.run()
+	c.run(t)
 }
 
 // Refuse implements wire.Protocol. The protocol has no word for it: clients

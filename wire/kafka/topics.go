@@ -67,6 +67,9 @@ func (c *connection) lookup(name string, id [16]byte, byID bool, op session.Oper
 			return nil, codeUnknownTopicID
 		}
 	} else if d, err = c.topic(c.ctx, name); err != nil {
+		if !c.mayTopic(op, name, id) { // whether it is there is not for everybody to know
+			return nil, codeTopicAuthorizationFailed
+		}
 		return nil, codeOf(err)
 	}
 	if err := c.server.broker.Authorize(c.principal(), op, d.Name); err != nil {

@@ -23,17 +23,21 @@ func transacted[Q kmsg.Request, R kmsg.Response](from, to int16, f func(*txn.Coo
 
 var txnHandlers = map[int16]handler{
 	int16(kmsg.InitProducerID):       transacted(0, 5, (*txn.Coordinator).InitProducerID),
-	int16(kmsg.AddPartitionsToTxn):   transacted(0, 5, (*txn.Coordinator).AddPartitionsToTxn),
+	int16(kmsg.AddPartitionsToTxn):   answering(0, 5, (*connection).addPartitionsToTxn),
 	int16(kmsg.AddOffsetsToTxn):      transacted(0, 4, (*txn.Coordinator).AddOffsetsToTxn),
 	int16(kmsg.EndTxn):               transacted(0, 5, (*txn.Coordinator).EndTxn),
-	int16(kmsg.DescribeTransactions): transacted(0, 0, (*txn.Coordinator).DescribeTransactions),
-	int16(kmsg.ListTransactions):     transacted(0, 2, (*txn.Coordinator).ListTransactions),
+	int16(kmsg.DescribeTransactions): answering(0, 0, (*connection).describeTransactions),
+	int16(kmsg.ListTransactions):     answering(0, 2, (*connection).listTransactions),
 	int16(kmsg.TxnOffsetCommit):      answering(0, 5, (*connection).txnOffsetCommit),
 	int16(kmsg.WriteTxnMarkers):      answering(1, 2, (*connection).writeTxnMarkers),
 }
 
 func (c *connection) txnOffsetCommit(ctx context.Context, r *kmsg.TxnOffsetCommitRequest) *kmsg.TxnOffsetCommitResponse {
-	admission, code := c.server.broker.Transactions().EnterOffsets(ctx, r.TransactionalID, r.ProducerID, r.ProducerEpoch, r.Group, r.Version >= 5)
+	code := c.mayCommitWithin(r)
+	var admission txn.Admission
+	if code == codeNone {
+		admission, code = c.server.broker.Transactions().EnterOffsets(ctx, r.TransactionalID, r.ProducerID, r.ProducerEpoch, r.Group, r.Version >= 5)
+	}
 	defer admission.Release()
 	if code == codeNone {
 		return (*group.Coordinator).TxnOffsetCommit(c.server.broker.Groups(), ctx, c.client(), r)

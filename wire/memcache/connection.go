@@ -123,10 +123,11 @@ func (c *connection) run(t *wire.Ticket) {
 
 // open makes the peer's session.
 func (c *connection) open(principal string) error {
-	if err := c.server.broker.Authorize(principal, session.OperationConnect, ""); err != nil {
+	who := session.Principal{Name: principal, Host: wire.Host(c.conn.RemoteAddr())}
+	if err := c.server.broker.Authorize(who, session.OperationConnect, ""); err != nil {
 		return err
 	}
-	state := session.NewConnection(c.server.broker, session.Options{Principal: principal})
+	state := session.NewConnection(c.server.broker, session.Options{Principal: who})
 	s, err := state.OpenSession(session.AckIndividual)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ type Options struct {
 	// Authenticate says who user is, or refuses: the first command must then be a
 	// set, of any key, whose value is "user password" (memcached's protocol.txt).
 	// Nil: everybody may come.
-	Authenticate func(user, password string) (principal string, err error)
+	Authenticate session.Authenticate
 	// MaxQueues bounds the queues that a connection remembers to take from. Default
 	// 256.
 	MaxQueues int

@@ -34,6 +34,12 @@ const (
 	VerbBranchList          = "branch.list"          // nothing -> []BranchInfo
 	VerbBranchSettle        = "branch.settle"        // BranchSpec -> nothing: commits or rolls back in place of the manager
 	VerbBranchForget        = "branch.forget"        // BranchSpec -> nothing; of Branch, too
+	VerbUserList            = "user.list"            // nothing -> []UserInfo
+	VerbUserPut             = "user.put"             // UserSpec -> nothing: creates it, or gives it a new password
+	VerbUserDelete          = "user.delete"          // UserSpec -> nothing
+	VerbACLList             = "acl.list"             // ACLFilter -> []ACL
+	VerbACLCreate           = "acl.create"           // ACL -> nothing
+	VerbACLDelete           = "acl.delete"           // ACLFilter -> []ACL, those that were deleted
 )
 
 // The verbs of Branch: X/Open XA §3. The broker's answers come when what they
@@ -65,6 +71,34 @@ type XID struct {
 	Global []byte `msgpack:"global"`
 	Branch []byte `msgpack:"branch"`
 }
+
+// UserSpec is a user. Its password goes over the connection as it is.
+type UserSpec struct {
+	Name     string `msgpack:"name"`
+	Password string `msgpack:"password,omitempty"`
+}
+
+// UserInfo describes a user.
+type UserInfo struct {
+	Name       string   `msgpack:"name" json:"name"`
+	Mechanisms []string `msgpack:"mechanisms" json:"mechanisms"` // by which it can prove who it is
+	Super      bool     `msgpack:"super" json:"super"`           // may do everything
+}
+
+// ACL is one rule of who may do what, in the words of Kafka's tools.
+type ACL struct {
+	Principal string `msgpack:"principal" json:"principal"`         // User:NAME, or User:* for everybody
+	Effect    string `msgpack:"effect,omitempty" json:"permission"` // allow, the default, or deny, which wins
+	Operation string `msgpack:"operation" json:"operation"`         // read, write, create, delete, alter, describe, ..., or all
+	Resource  string `msgpack:"resource" json:"resource"`           // topic, group, cluster, transactional-id
+	Name      string `msgpack:"name" json:"name"`                   // * is every one
+	Pattern   string `msgpack:"pattern,omitempty" json:"pattern"`   // literal, the default, or prefixed
+	Host      string `msgpack:"host,omitempty" json:"host"`         // an address, or *, the default
+}
+
+// ACLFilter selects rules. Empty fields select all; the pattern match selects those
+// that apply to Name.
+type ACLFilter ACL
 
 // BranchSpec names a branch, and says what about it.
 type BranchSpec struct {

@@ -189,14 +189,14 @@ func (c *connection) connect() error {
 		return err
 	}
 	o := c.server.options
-	principal := ""
+	who := session.Principal{Host: wire.Host(c.conn.RemoteAddr())}
 	if o.Authenticate != nil {
-		if principal, err = o.Authenticate(f.Get("login"), f.Get("passcode")); err != nil {
+		if who.Name, err = o.Authenticate(f.Get("login"), f.Get("passcode")); err != nil {
 			return err
 		}
 	}
 	c.state = session.NewConnection(c.server.broker, session.Options{
-		Principal: principal, CompileSelector: o.CompileSelector,
+		Principal: who, CompileSelector: o.CompileSelector,
 		MaxSessions: 1, MaxConsumers: 2 * o.MaxSubscriptions, MaxTemporary: o.MaxTemporary,
 	})
 	id := f.Get("client-id")

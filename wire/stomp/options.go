@@ -16,7 +16,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Authenticate says who login is, or refuses. Nil: everybody may come, as nobody
 	// in particular, whatever name they give.
-	Authenticate func(login, passcode string) (principal string, err error)
+	Authenticate session.Authenticate
 	// CompileSelector compiles selectors; nil refuses them.
 	CompileSelector session.CompileSelector
 	// Frame bounds one frame. Default 256 headers of 64 KiB together, and a body of

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"cmp"
+	"encoding"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/polylog-mq/polylog/destination"
 	"github.com/polylog-mq/polylog/queue"
@@ -14,15 +18,18 @@ import (
 // and what answers it. Every verb goes through Authorize first, and none takes
 // a path or an address.
 var verbs = map[string]func(c *connection, body []byte) (any, error){
-	native.VerbDestinationList: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+	native.VerbDestinationList: verb(nil, func(c *connection, q native.DestinationQuery) (any, error) {
 		list, err := c.broker().ListDestinations(c.ctx, q.Prefix, q.Internal)
+		list = slices.DeleteFunc(list, func(d session.DestinationInfo) bool {
+			return c.state.Authorize(session.OperationDescribe, d.Name) != nil
+		})
 		return each(list, destinationInfo), err
 	}),
-	native.VerbDestinationDescribe: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+	native.VerbDestinationDescribe: verb(func(q native.DestinationQuery) []asked { return ask(session.OperationDescribe, q.Name) }, func(c *connection, q native.DestinationQuery) (any, error) {
 		info, err := c.broker().DescribeDestination(c.ctx, q.Name)
 		return destinationInfo(info), err
 	}),
-	native.VerbDestinationCreate: verb(func(c *connection, s native.DestinationSpec) (any, error) {
+	native.VerbDestinationCreate: verb(func(s native.DestinationSpec) []asked { return ask(session.OperationCreate, s.Name) }, func(c *connection, s native.DestinationSpec) (any, error) {
 		kind, err := destination.ParseKind(s.Kind)
 		if err != nil {
 			return nil, err
@@ -30,40 +37,45 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		info, err := c.broker().CreateDestination(c.ctx, s.Name, kind, s.Settings)
 		return destinationInfo(info), err
 	}),
-	native.VerbDestinationAlter: verb(func(c *connection, s native.DestinationSpec) (any, error) {
+	native.VerbDestinationAlter: verb(func(s native.DestinationSpec) []asked { return ask(session.OperationAlterConfigs, s.Name) }, func(c *connection, s native.DestinationSpec) (any, error) {
 		info, err := c.broker().AlterDestination(c.ctx, s.Name, s.Settings)
 		return destinationInfo(info), err
 	}),
-	native.VerbDestinationDelete: verb(func(c *connection, q native.DestinationQuery) (any, error) {
+	native.VerbDestinationDelete: verb(func(q native.DestinationQuery) []asked { return ask(session.OperationDelete, q.Name) }, func(c *connection, q native.DestinationQuery) (any, error) {
 		if c.state.Temporary(q.Name) {
 			return nil, c.state.DeleteTemporary(c.ctx, q.Name)
 		}
 		return nil, c.broker().DeleteDestination(c.ctx, q.Name)
 	}),
-	native.VerbQueuePurge: verb(func(c *connection, t native.TransferSpec) (any, error) {
+	native.VerbQueuePurge: verb(func(t native.TransferSpec) []asked { return ask(session.OperationDelete, t.Name) }, func(c *connection, t native.TransferSpec) (any, error) {
 		result, err := c.broker().Purge(c.ctx, session.Transfer(t))
 		return native.TransferResult(result), err
 	}),
-	native.VerbQueueMove: verb(func(c *connection, t native.TransferSpec) (any, error) {
+	native.VerbQueueMove: verb(func(t native.TransferSpec) []asked {
+		return []asked{{session.OperationConsume, t.Name}, {session.OperationSend, t.To}}
+	}, func(c *connection, t native.TransferSpec) (any, error) {
 		result, err := c.broker().Move(c.ctx, session.Transfer(t))
 		return native.TransferResult(result), err
 	}),
-	native.VerbQueueRedrive: verb(func(c *connection, t native.TransferSpec) (any, error) {
+	native.VerbQueueRedrive: verb(redriveAsks, func(c *connection, t native.TransferSpec) (any, error) {
 		result, err := c.broker().Redrive(c.ctx, session.Transfer(t))
 		return native.TransferResult(result), err
 	}),
-	native.VerbSubscriptionList: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+	native.VerbSubscriptionList: verb(nil, func(c *connection, s native.SubscriptionSpec) (any, error) {
 		list, err := c.broker().ListSubscriptions(c.ctx, subscriptionQuery(s))
+		list = slices.DeleteFunc(list, func(s session.SubscriptionInfo) bool {
+			return c.state.Authorize(session.OperationDescribeGroup, s.Name) != nil
+		})
 		return each(list, subscriptionInfo), err
 	}),
-	native.VerbSubscriptionDelete: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+	native.VerbSubscriptionDelete: verb(func(s native.SubscriptionSpec) []asked { return ask(session.OperationDeleteGroup, s.Name) }, func(c *connection, s native.SubscriptionSpec) (any, error) {
 		return nil, c.broker().DeleteSubscription(c.ctx, subscriptionQuery(s))
 	}),
-	native.VerbSubscriptionAlter: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+	native.VerbSubscriptionAlter: verb(func(s native.SubscriptionSpec) []asked { return ask(session.OperationSubscribe, s.Name) }, func(c *connection, s native.SubscriptionSpec) (any, error) {
 		info, err := c.broker().AlterSubscription(c.ctx, subscriptionQuery(s), s.Settings)
 		return subscriptionInfo(info), err
 	}),
-	native.VerbSubscriptionSeek: verb(func(c *connection, s native.SubscriptionSpec) (any, error) {
+	native.VerbSubscriptionSeek: verb(func(s native.SubscriptionSpec) []asked { return ask(session.OperationSubscribe, s.Name) }, func(c *connection, s native.SubscriptionSpec) (any, error) {
 		start, err := startOf(s.To, s.At)
 		if err != nil {
 			return nil, err
@@ -74,12 +86,9 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		info, err := c.broker().SeekSubscription(c.ctx, subscriptionQuery(s), start, s.ToEnd)
 		return subscriptionInfo(info), err
 	}),
-	native.VerbScheduleCreate: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+	native.VerbScheduleCreate: verb(func(s native.ScheduleSpec) []asked { return ask(session.OperationSend, s.Destination) }, func(c *connection, s native.ScheduleSpec) (any, error) {
 		kind, err := destination.ParseKind(s.Kind)
 		if err != nil {
-			return nil, err
-		}
-		if err := c.state.Authorize(session.OperationSend, s.Destination); err != nil {
 			return nil, err
 		}
 		made, err := c.broker().CreateSchedule(c.ctx, session.Schedule{
@@ -88,33 +97,36 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 		})
 		return scheduleInfo(made), err
 	}),
-	native.VerbScheduleList: verb(func(c *connection, _ struct{}) (any, error) {
+	native.VerbScheduleList: verb(inspect[struct{}], func(c *connection, _ struct{}) (any, error) {
 		list, err := c.broker().ListSchedules(c.ctx)
 		return each(list, scheduleInfo), err
 	}),
-	native.VerbSchedulePause: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+	native.VerbSchedulePause: verb(administer[native.ScheduleSpec], func(c *connection, s native.ScheduleSpec) (any, error) {
 		changed, err := c.broker().PauseSchedule(c.ctx, s.Name, s.Paused)
 		return scheduleInfo(changed), err
 	}),
-	native.VerbScheduleDelete: verb(func(c *connection, s native.ScheduleSpec) (any, error) {
+	native.VerbScheduleDelete: verb(administer[native.ScheduleSpec], func(c *connection, s native.ScheduleSpec) (any, error) {
 		return nil, c.broker().DeleteSchedule(c.ctx, s.Name)
 	}),
-	native.VerbBrokerStats: verb(func(c *connection, _ struct{}) (any, error) {
+	native.VerbBrokerStats: verb(nil, func(c *connection, _ struct{}) (any, error) {
 		s, err := c.broker().Stats(c.ctx)
 		return brokerStats(s, c.server.Connections()), err
 	}),
-	native.VerbGroupList: verb(func(c *connection, _ struct{}) (any, error) {
+	native.VerbGroupList: verb(nil, func(c *connection, _ struct{}) (any, error) {
 		list, err := c.broker().ListGroups(c.ctx)
+		list = slices.DeleteFunc(list, func(g destination.GroupInfo) bool {
+			return c.state.Authorize(session.OperationDescribeGroup, g.Name) != nil
+		})
 		return each(list, func(g destination.GroupInfo) native.GroupInfo { return native.GroupInfo(g) }), err
 	}),
-	native.VerbGroupDescribe: verb(func(c *connection, q native.GroupQuery) (any, error) {
+	native.VerbGroupDescribe: verb(func(q native.GroupQuery) []asked { return ask(session.OperationDescribeGroup, q.Name) }, func(c *connection, q native.GroupQuery) (any, error) {
 		g, err := c.broker().DescribeGroup(c.ctx, q.Name)
 		if err != nil {
 			return nil, err
 		}
 		return groupDescription(g), nil
 	}),
-	native.VerbGroupReset: verb(func(c *connection, s native.GroupResetSpec) (any, error) {
+	native.VerbGroupReset: verb(resetAsks, func(c *connection, s native.GroupResetSpec) (any, error) {
 		moves, err := c.broker().ResetGroup(c.ctx, destination.GroupReset{
 			Group: s.Group, Topic: s.Topic, Partitions: s.Partitions, To: destination.ResetTo(s.To),
 			Offset: s.Offset, Time: s.AtMS, DryRun: s.DryRun,
@@ -123,29 +135,98 @@ var verbs = map[string]func(c *connection, body []byte) (any, error){
 			return native.GroupOffsetReset{Topic: m.Topic, Partition: m.Partition, From: m.From, To: m.To}
 		}), err
 	}),
-	native.VerbGroupDelete: verb(func(c *connection, q native.GroupQuery) (any, error) {
+	native.VerbGroupDelete: verb(func(q native.GroupQuery) []asked { return ask(session.OperationDeleteGroup, q.Name) }, func(c *connection, q native.GroupQuery) (any, error) {
 		return nil, c.broker().DeleteGroup(c.ctx, q.Name)
 	}),
-	native.VerbGroupDeleteOffsets: verb(func(c *connection, q native.GroupQuery) (any, error) {
+	native.VerbGroupDeleteOffsets: verb(func(q native.GroupQuery) []asked { return ask(session.OperationDeleteGroup, q.Name) }, func(c *connection, q native.GroupQuery) (any, error) {
 		return nil, c.broker().DeleteGroupOffsets(c.ctx, q.Name, q.Topic, q.Partitions)
 	}),
-	native.VerbBranchList: verb(func(c *connection, _ struct{}) (any, error) {
+	native.VerbUserList: verb(inspect[struct{}], func(c *connection, _ struct{}) (any, error) {
+		list, err := c.broker().ListUsers(c.ctx)
+		return each(list, func(u session.UserInfo) native.UserInfo { return native.UserInfo(u) }), err
+	}),
+	native.VerbUserPut: verb(administer[native.UserSpec], func(c *connection, u native.UserSpec) (any, error) {
+		return nil, c.broker().PutUser(c.ctx, u.Name, u.Password)
+	}),
+	native.VerbUserDelete: verb(administer[native.UserSpec], func(c *connection, u native.UserSpec) (any, error) {
+		return nil, c.broker().DeleteUser(c.ctx, u.Name)
+	}),
+	native.VerbACLList: verb(inspect[native.ACLFilter], func(c *connection, f native.ACLFilter) (any, error) {
+		filter, err := aclFilter(f)
+		if err != nil {
+			return nil, err
+		}
+		list, err := c.broker().ListACLs(c.ctx, filter)
+		return each(list, aclInfo), err
+	}),
+	native.VerbACLCreate: verb(administer[native.ACL], func(c *connection, a native.ACL) (any, error) {
+		rule, err := aclOf(a)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.broker().CreateACLs(c.ctx, rule)
+	}),
+	native.VerbACLDelete: verb(administer[native.ACLFilter], func(c *connection, f native.ACLFilter) (any, error) {
+		filter, err := aclFilter(f)
+		if err != nil {
+			return nil, err
+		}
+		list, err := c.broker().DeleteACLs(c.ctx, filter)
+		return each(list, aclInfo), err
+	}),
+	native.VerbBranchList: verb(inspect[struct{}], func(c *connection, _ struct{}) (any, error) {
 		return each(c.broker().Branches(), branchInfo), nil
 	}),
-	native.VerbBranchSettle: verb(func(c *connection, s native.BranchSpec) (any, error) {
+	native.VerbBranchSettle: verb(administer[native.BranchSpec], func(c *connection, s native.BranchSpec) (any, error) {
 		return nil, c.broker().SettleBranch(c.ctx, xid(s.XID), s.Commit)
 	}),
-	native.VerbBranchForget: verb(func(c *connection, s native.BranchSpec) (any, error) {
+	native.VerbBranchForget: verb(administer[native.BranchSpec], func(c *connection, s native.BranchSpec) (any, error) {
 		return nil, c.broker().ForgetBranch(xid(s.XID))
 	}),
 }
 
-func verb[T any](do func(*connection, T) (any, error)) func(*connection, []byte) (any, error) {
+// asked is what a verb asks to do, on what.
+type asked struct {
+	op       session.Operation
+	resource string
+}
+
+func ask(op session.Operation, resource string) []asked { return []asked{{op, resource}} }
+
+func inspect[T any](T) []asked    { return ask(session.OperationInspect, "") }
+func administer[T any](T) []asked { return ask(session.OperationAdminister, "") }
+
+// redriveAsks is for one destination, or, where each message goes back to where it came
+// from, for all.
+func redriveAsks(t native.TransferSpec) []asked {
+	if t.To == "" {
+		return []asked{{session.OperationConsume, t.Name}, {session.OperationAdminister, ""}}
+	}
+	return []asked{{session.OperationConsume, t.Name}, {session.OperationSend, t.To}}
+}
+
+func resetAsks(s native.GroupResetSpec) []asked {
+	if s.Topic == "" {
+		return ask(session.OperationSubscribe, s.Group)
+	}
+	return []asked{{session.OperationSubscribe, s.Group}, {session.OperationConsume, s.Topic}}
+}
+
+// verb makes an entry of the table: what the request asks for, nothing where the answer
+// leaves out what the peer must not see, and what is done.
+func verb[T any](asks func(T) []asked, do func(*connection, T) (any, error)) func(*connection, []byte) (any, error) {
 	return func(c *connection, body []byte) (any, error) {
 		var request T
 		if len(body) > 0 {
 			if err := native.UnmarshalBody(body, &request); err != nil {
 				return nil, fmt.Errorf("%w: %w", session.ErrInvalid, err)
+			}
+		}
+		if asks != nil {
+			for _, a := range asks(request) {
+				if err := c.state.Authorize(a.op, a.resource); err != nil {
+					return nil, err
+				}
 			}
 		}
 		return do(c, request)
@@ -157,9 +238,6 @@ func (c *connection) admin(f *native.Admin) error {
 	do := verbs[f.Verb]
 	if do == nil {
 		return fmt.Errorf("%w: no verb %q", session.ErrUnsupported, f.Verb)
-	}
-	if err := c.state.Authorize(session.OperationAdminister, f.Verb); err != nil {
-		return err
 	}
 	reply, err := do(c, f.Body)
 	if err != nil {
@@ -179,6 +257,46 @@ func (c *connection) admin(f *native.Admin) error {
 }
 
 func (c *connection) broker() session.Broker { return c.server.broker }
+
+func aclInfo(a session.ACL) native.ACL {
+	return native.ACL{
+		Resource: a.Resource.String(), Name: a.Name, Pattern: a.Pattern.String(), Principal: a.Principal, Host: a.Host,
+		Operation: a.Operation.String(), Effect: a.Effect.String(),
+	}
+}
+
+// aclOf reads a rule: what it leaves out are a literal pattern, all hosts, and to allow.
+func aclOf(a native.ACL) (rule session.ACL, err error) {
+	rule = session.ACL{
+		Name: a.Name, Pattern: destination.PatternLiteral, Principal: a.Principal, Host: cmp.Or(a.Host, destination.AnyHost), Effect: destination.EffectAllow,
+	}
+	return rule, errors.Join(
+		rule.Resource.UnmarshalText([]byte(a.Resource)), rule.Operation.UnmarshalText([]byte(a.Operation)),
+		parse(&rule.Pattern, a.Pattern), parse(&rule.Effect, a.Effect),
+	)
+}
+
+func aclFilter(f native.ACLFilter) (filter session.ACLFilter, err error) {
+	filter = session.ACLFilter{Name: some(f.Name), Principal: some(f.Principal), Host: some(f.Host)}
+	return filter, errors.Join(
+		parse(&filter.Resource, f.Resource), parse(&filter.Pattern, f.Pattern), parse(&filter.Operation, f.Operation), parse(&filter.Effect, f.Effect),
+	)
+}
+
+// parse reads a name; an empty one leaves v as it is.
+func parse(v encoding.TextUnmarshaler, text string) error {
+	if text == "" {
+		return nil
+	}
+	return v.UnmarshalText([]byte(text))
+}
+
+func some(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
 
 func each[A, B any](list []A, f func(A) B) []B {
 	out := make([]B, len(list))

@@ -46,20 +46,20 @@ func (c *connection) handshake(t *wire.Ticket) error {
 // open authenticates the peer and makes its session.Connection.
 func (c *connection) open(hello *native.Hello) error {
 	o := c.server.options
-	principal := ""
+	who := session.Principal{Host: wire.Host(c.conn.RemoteAddr())}
 	if o.Authenticate != nil {
 		var err error
-		if principal, err = o.Authenticate(hello.User, hello.Password); err != nil {
+		if who.Name, err = o.Authenticate(hello.User, hello.Password); err != nil {
 			// Why is for the broker's log: the peer learns only that it failed.
 			o.Logger.Warn("authentication failed", "user", hello.User, "peer", c.conn.RemoteAddr(), "error", err)
 			return fmt.Errorf("%w: wrong user or password", session.ErrUnauthorized)
 		}
 	}
-	if err := c.server.broker.Authorize(principal, session.OperationConnect, hello.ClientID); err != nil {
+	if err := c.server.broker.Authorize(who, session.OperationConnect, hello.ClientID); err != nil {
 		return err
 	}
 	state := session.NewConnection(c.server.broker, session.Options{
-		Principal: principal, CompileSelector: o.CompileSelector,
+		Principal: who, CompileSelector: o.CompileSelector,
 		MaxSessions: o.MaxSessions, MaxConsumers: o.MaxConsumers, MaxTemporary: o.MaxTemporary,
 	})
 	if hello.ClientID != "" {

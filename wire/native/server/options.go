@@ -16,7 +16,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Authenticate says who user is, or refuses. Nil: everybody may come, as
 	// nobody in particular, whatever name they give.
-	Authenticate func(user, password string) (principal string, err error)
+	Authenticate session.Authenticate
 	// CompileSelector compiles selectors; nil refuses them.
 	CompileSelector session.CompileSelector
 	// MaxFrame is the largest frame in bytes. Default native.DefaultMaxFrame.

@@ -210,12 +210,18 @@ func (c *connection) group(f *native.Group) error {
 	return nil
 }
 
+// commitAsks is for the group, and for what it has consumed.
+func commitAsks(g native.GroupCommit) []asked {
+	all := ask(session.OperationSubscribe, g.Group)
+	for _, o := range g.Offsets {
+		all = append(all, asked{session.OperationConsume, o.Topic})
+	}
+	return all
+}
+
 // groupVerbs is the one table of what members of groups ask.
 var groupVerbs = map[string]func(c *connection, body []byte) (any, error){
-	native.VerbHeartbeat: verb(func(c *connection, h native.GroupHeartbeat) (any, error) {
-		if err := c.state.Authorize(session.OperationConsume, h.Group); err != nil {
-			return nil, err
-		}
+	native.VerbHeartbeat: verb(func(h native.GroupHeartbeat) []asked { return ask(session.OperationSubscribe, h.Group) }, func(c *connection, h native.GroupHeartbeat) (any, error) {
 		a, err := c.broker().GroupHeartbeat(c.ctx, destination.GroupHeartbeat{
 			Group: h.Group, MemberID: h.MemberID, ClientID: c.state.ClientID(), Host: c.host(),
 			Epoch: h.Epoch, Topics: h.Topics, Rebalance: time.Duration(h.RebalanceMS) * time.Millisecond,
@@ -226,10 +232,7 @@ var groupVerbs = map[string]func(c *connection, body []byte) (any, error){
 			Assigned: each(a.Assigned, topicPartition),
 		}, err
 	}),
-	native.VerbCommit: verb(func(c *connection, g native.GroupCommit) (any, error) {
-		if err := c.state.Authorize(session.OperationConsume, g.Group); err != nil {
-			return nil, err
-		}
+	native.VerbCommit: verb(commitAsks, func(c *connection, g native.GroupCommit) (any, error) {
 		return nil, c.broker().CommitGroup(c.ctx, destination.GroupCommit{
 			Group: g.Group, MemberID: g.MemberID, Epoch: g.Epoch,
 			Offsets: each(g.Offsets, func(o native.CommittedOffset) destination.CommittedOffset {
@@ -237,15 +240,12 @@ var groupVerbs = map[string]func(c *connection, body []byte) (any, error){
 			}),
 		})
 	}),
-	native.VerbCommitted: verb(func(c *connection, g native.GroupCommit) (any, error) {
-		if err := c.state.Authorize(session.OperationConsume, g.Group); err != nil {
-			return nil, err
-		}
+	native.VerbCommitted: verb(func(g native.GroupCommit) []asked { return ask(session.OperationDescribeGroup, g.Group) }, func(c *connection, g native.GroupCommit) (any, error) {
 		return c.broker().GroupOffsets(c.ctx, g.Group, each(g.Offsets, func(o native.CommittedOffset) destination.TopicPartition {
 			return destination.TopicPartition{Topic: o.Topic, Partition: o.Partition}
 		}))
 	}),
-	native.VerbStart: verb(func(c *connection, s native.StreamStart) (any, error) {
+	native.VerbStart: verb(nil, func(c *connection, s native.StreamStart) (any, error) {
 		d, err := c.readable(s.Name)
 		if err != nil {
 			return nil, err
