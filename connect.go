@@ -2,6 +2,7 @@ package polylog
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,7 +19,7 @@ const defaultPort = "7400"
 //
 //	polylog://[user[:password]@]host[:port][,host[:port]...][?client-id=ID]
 //
-// with port 7400 where none is given; several hosts are tried in turn, now and
+// or polylogs:// for TLS, with port 7400 where none is given; several hosts are tried in turn, now and
 // whenever the connection breaks. The first time every host is tried once.
 // Errors: ErrUnauthorized; ErrConflict if the client id is in use.
 func Connect(ctx context.Context, address string, opts ...Option) (*Connection, error) {
@@ -49,8 +50,14 @@ func parseAddress(address string, o *options) (hosts []string, err error) {
 		// The error would show the address, and with it the password.
 		return nil, &Error{Code: native.CodeInvalid, Message: "the address is no URL such as polylog://localhost:7400"}
 	}
-	if u.Scheme != "polylog" {
-		return nil, &Error{Code: native.CodeInvalid, Message: fmt.Sprintf("an address is \"polylog://HOST:PORT\", and this has the scheme %q", u.Scheme)}
+	switch u.Scheme {
+	case "polylog":
+	case "polylogs":
+		if o.tls == nil {
+			o.tls = &tls.Config{}
+		}
+	default:
+		return nil, &Error{Code: native.CodeInvalid, Message: fmt.Sprintf("an address is \"polylog://HOST:PORT\" or \"polylogs://HOST:PORT\", and this has the scheme %q", u.Scheme)}
 	}
 	if u.User != nil {
 		o.user = u.User.Username()
@@ -107,6 +114,13 @@ func (c *Connection) dial(ctx context.Context, host string) (*link, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	if secure := c.options.tls; secure != nil {
+		if secure.ServerName == "" {
+			secure = secure.Clone()
+			secure.ServerName, _, _ = net.SplitHostPort(host)
+		}
+		conn = tls.Client(conn, secure)
+	}
 	l, err := c.handshake(conn)
 	if !stop() && err == nil {
 		err = ctx.Err()

@@ -2,6 +2,7 @@ package polylog
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
@@ -11,6 +12,7 @@ import (
 type Option func(*options)
 
 type options struct {
+	tls          *tls.Config // nil: none
 	clientID     string
 	user         string
 	password     string
@@ -63,8 +65,13 @@ func WithUser(user, password string) Option {
 	return func(o *options) { o.user, o.password = user, password }
 }
 
+// WithTLS has the connection encrypted, as the URL's scheme polylogs does, with the
+// settings of a configuration: authorities that it trusts, a certificate by which it
+// proves who it is.
+func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
+
 // WithDialer sets what dials, in place of TCP to the URL's hosts: a broker in
-// the same process, a proxy, TLS.
+// the same process, a proxy.
 func WithDialer(dial func(context.Context) (net.Conn, error)) Option {
 	return func(o *options) { o.dial = dial }
 }

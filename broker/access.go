@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/polylog-mq/polylog/broker/auth"
 	"github.com/polylog-mq/polylog/broker/group"
@@ -26,7 +29,7 @@ func (b *Broker) restoreAccess(c *metadata.Contents) error {
 			return err
 		}
 	}
-	b.authority = auth.New(b.metadata, c.Users, c.ACLs, b.o.SuperUsers, secret)
+	b.authority = auth.New(b.metadata, c.Users, c.ACLs, b.o.SuperUsers, secret, b.accessChanged)
 	return nil
 }
 
@@ -53,6 +56,44 @@ func (b *Broker) Authorize(who destination.Principal, op destination.Operation, 
 		return nil
 	}
 	return b.authority.Authorize(who, op, resource)
+}
+
+// accessWatches are who is told of changed rules.
+type accessWatches struct {
+	mu   sync.Mutex // guards what follows
+	last uint64
+	all  map[uint64]func()
+}
+
+// WatchAccess has changed called whenever the rules have changed, until cancel is called.
+func (b *Broker) WatchAccess(changed func()) (cancel func()) {
+	if !b.o.Authorization {
+		return func() {}
+	}
+	w := &b.accessWatches
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[uint64]func(){}
+	}
+	w.last++
+	number := w.last
+	w.all[number] = changed
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.all, number)
+	}
+}
+
+func (b *Broker) accessChanged() {
+	w := &b.accessWatches
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.all))
+	w.mu.Unlock()
+	for _, changed := range all {
+		changed()
+	}
 }
 
 // ListUsers returns all users, by name.

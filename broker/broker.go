@@ -45,6 +45,7 @@ type Broker struct {
 	schedules      schedules
 	halves         halves
 	authority      *auth.Authority
+	accessWatches  accessWatches
 
 	startedMS int64
 	numbers   atomic.Uint64

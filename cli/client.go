@@ -2,11 +2,14 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -25,11 +28,44 @@ func (r *run) connect(ctx context.Context, opts ...polylog.Option) (*polylog.Con
 		polylog.WithReconnect(polylog.ReconnectPolicy{Disabled: true}),
 		polylog.WithLogger(r.clientLogger()),
 	}, opts...)
+	secure, err := r.clientTLS()
+	if err != nil {
+		return nil, err
+	}
+	if secure != nil {
+		opts = append(opts, polylog.WithTLS(secure))
+	}
 	c, err := polylog.Connect(ctx, r.config.text("url"), opts...)
 	if err != nil && ctx.Err() != nil {
 		return nil, errInterrupted // whatever the connection died of
 	}
 	return c, err
+}
+
+// clientTLS is how a polylogs:// address is connected to; nil: another address.
+func (r *run) clientTLS() (*tls.Config, error) {
+	if !strings.HasPrefix(r.config.text("url"), "polylogs:") {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file := r.config.text("tls-ca"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, usagef("no certificate in %s", file)
+		}
+	}
+	if file := r.config.text("tls-certificate"); file != "" {
+		certificate, err := tls.LoadX509KeyPair(file, r.config.text("tls-key"))
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{certificate}
+	}
+	return c, nil
 }
 
 // reconnecting is for commands that run until they are interrupted.

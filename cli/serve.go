@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -89,7 +90,12 @@ func (r *run) serveIn(ctx context.Context, data string, ready func(*embed.Server
 		log.Info("serving profiles", "address", at.String())
 	}
 	started := time.Now()
-	s, err := embed.Start(r.serverOptions(data, log))
+	options := r.serverOptions(data, log)
+	var err error
+	if options.TLS, err = r.serverTLS(); err != nil {
+		return err
+	}
+	s, err := embed.Start(options)
 	if err != nil {
 		return err
 	}
@@ -122,6 +128,20 @@ func (r *run) bootstrap(s *embed.Server) error {
 		_, err = fmt.Fprintf(r.stderr, "There was no user yet. This is the first, which is not shown again:\n\n   user %s, password %s\n\n", auth.Administrator, password)
 	}
 	return err
+}
+
+// serverTLS is what the listeners' connections are wrapped in; nil: nothing.
+func (r *run) serverTLS() (*tls.Config, error) {
+	files := wire.TLSFiles{
+		Certificate: r.config.text("tls-certificate"), Key: r.config.text("tls-key"), ClientCA: r.config.text("serve.tls-client-ca"),
+	}
+	switch {
+	case files.Certificate == "" && files.Key == "" && files.ClientCA == "":
+		return nil, nil
+	case files.Certificate == "" || files.Key == "":
+		return nil, usagef("TLS needs both --tls-certificate and --tls-key")
+	}
+	return files.Load()
 }
 
 // serverOptions are what the settings say.

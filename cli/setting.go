@@ -52,6 +52,10 @@ var settings = []*setting{
 	{name: "log-level", kind: kindChoice, fallback: "info", choices: []string{"debug", "info", "warn", "error"}, doc: "the least that is logged, on standard error; commands that are no broker log warnings unless told otherwise"},
 	{name: "log-format", kind: kindChoice, fallback: "text", choices: []string{"text", "json"}, doc: "how the log is written"},
 
+	{name: "tls-ca", kind: kindText, doc: "PEM file of the authorities that a polylogs:// broker's certificate is trusted by, in place of the system's"},
+	{name: "tls-certificate", kind: kindText, doc: "PEM file of the certificate by which this client, or with serve the broker, says who it is"},
+	{name: "tls-key", kind: kindText, doc: "PEM file of its key"},
+
 	{name: "data", section: sectionServe, kind: kindText, doc: "the data directory, made if it is not there; one broker at a time"},
 	{name: "native-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:7400", doc: "where the native protocol is spoken; empty closes this door, port 0 takes any free one"},
 	{name: "kafka-listen", section: sectionServe, kind: kindListeners, fallback: "127.0.0.1:9092", doc: "where Kafka's protocol is spoken: addresses with commas between them, each with =HOST:PORT behind it if clients are to be told another (advertised.listeners); empty closes this door, port 0 takes any free one"},
@@ -61,6 +65,7 @@ var settings = []*setting{
 	{name: "broker-id", section: sectionServe, kind: kindNumber, fallback: "1", doc: "what Kafka's clients know this broker by (broker.id)"},
 	{name: "auth", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "ask everybody who they are, and let the rules say what they may do; the first start makes a user admin and says its password"},
 	{name: "super-users", section: sectionServe, kind: kindText, fallback: "admin", doc: "users that may do everything, whatever the rules say, with commas between them"},
+	{name: "tls-client-ca", section: sectionServe, kind: kindText, doc: "PEM file of the authorities of clients' certificates, whose common name is then a user's; empty: none is asked for"},
 	{name: "insecure", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "listen beyond this machine although nobody is asked who they are and nothing is encrypted"},
 	{name: "debug-listen", section: sectionServe, kind: kindAddress, doc: "where Go's profiles are served over HTTP, for this machine only; empty: nowhere"},
 	{name: "auto-create", section: sectionServe, kind: kindSwitch, fallback: "true", doc: "make destinations when they are first used"},

@@ -12,6 +12,7 @@ package embed
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,8 @@ type Options struct {
 	// Memcache is where memcached's protocol is spoken; without an address, nowhere.
 	// Its Authenticated is worked out from Native.
 	Memcache wire.Config
+	// TLS, if set, is what every connection from the network is wrapped in.
+	TLS *tls.Config
 	// BrokerID is what Kafka's clients know the broker by. Default 1.
 	BrokerID int32
 	// Limits are those on connections, of all listeners together.
@@ -98,6 +101,16 @@ func (o Options) withDefaults() Options {
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
 	for _, c := range []*wire.Config{&o.Listen, &o.AMQP, &o.STOMP, &o.Memcache} {
 		c.Authenticated = o.secured()
+		if o.TLS != nil {
+			c.TLS = o.TLS
+		}
+	}
+	o.Kafka = slices.Clone(o.Kafka)
+	for i := range o.Kafka {
+		o.Kafka[i].Authenticated = o.secured()
+		if o.TLS != nil {
+			o.Kafka[i].TLS = o.TLS
+		}
 	}
 	return o
 }

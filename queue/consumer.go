@@ -283,6 +283,20 @@ func (c *Consumer) Close(countBack bool) {
 	c.v.trigger()
 }
 
+// Eject closes the consumer as Close does, and has its sink told why.
+func (c *Consumer) Eject(why error) {
+	c.v.mu.Lock()
+	if !c.v.closed && !c.closed {
+		told := !c.detached
+		c.leave(false)
+		if told {
+			c.sink.Closed(c, why)
+		}
+	}
+	c.v.mu.Unlock()
+	c.v.trigger()
+}
+
 // detach is Detach. The view's lock is held.
 func (c *Consumer) detach() {
 	if c.detached {

@@ -108,6 +108,9 @@ type Broker interface {
 	// Authorize is the one place that says who may do what: nil, or
 	// ErrUnauthorized. Every operation of every protocol asks it.
 	Authorize(who Principal, op Operation, resource string) error
+	// WatchAccess has changed called whenever the rules of Authorize have changed, until
+	// cancel is called; it must not block for long.
+	WatchAccess(changed func()) (cancel func())
 	// Epoch is the leader epoch that this start of the broker stamps.
 	Epoch() int32
 	// NextNumber returns a number that no other call since the broker's start

@@ -42,6 +42,7 @@ type Connection struct {
 	broker  Broker
 	number  uint64
 	options Options
+	unwatch func() // ends reconsider
 
 	branches branches // of distributed transactions
 
@@ -76,9 +77,35 @@ func NewConnection(b Broker, o Options) *Connection {
 	o.MaxSessions = defaultTo(o.MaxSessions, 1024)
 	o.MaxConsumers = defaultTo(o.MaxConsumers, 4096)
 	o.MaxTemporary = defaultTo(o.MaxTemporary, 1024)
-	return &Connection{
+	c := &Connection{
 		broker: b, number: b.NextNumber(), options: o, stopped: o.Stopped,
 		sessions: map[*Session]struct{}{}, temporaries: map[string]*temporary{},
+	}
+	c.unwatch = b.WatchAccess(c.reconsider)
+	return c
+}
+
+// reconsider closes the consumers that might not be opened any more, because the rules
+// have changed.
+func (c *Connection) reconsider() {
+	c.mu.Lock()
+	sessions := c.sessionList()
+	c.mu.Unlock()
+	for _, s := range sessions {
+		s.mu.Lock()
+		consumers := s.consumerList()
+		s.mu.Unlock()
+		for _, k := range consumers {
+			for _, m := range k.all() {
+				err := c.Authorize(OperationConsume, m.destination.Name)
+				if sub, ok := k.spec.subscription(c.ClientID()); ok && err == nil {
+					err = c.Authorize(OperationSubscribe, sub.Name)
+				}
+				if err != nil {
+					m.holder.Eject(err)
+				}
+			}
+		}
 	}
 }
 
@@ -194,14 +221,18 @@ func (c *Connection) OpenSession(mode AckMode) (*Session, error) {
 	return s, nil
 }
 
-// Resolve returns a destination by name, as Broker.Destination does.
+// Resolve returns a destination by name, as Broker.Destination does. Whoever wants it for
+// something asks for that; one that is not there yet only who may create it makes by its
+// use, and only who might see it is told that it is not there.
 func (c *Connection) Resolve(ctx context.Context, name string, kind destination.Kind) (*destination.Destination, error) {
-	op := OperationDescribe
-	if kind != 0 {
-		op = OperationCreate
-	}
-	if err := c.Authorize(op, name); err != nil {
-		return nil, err
+	if d, err := c.broker.Destination(ctx, name, 0); errors.Is(err, ErrNotFound) || err == nil && d.Internal && kind != 0 {
+		op := OperationDescribe
+		if kind != 0 {
+			op = OperationCreate
+		}
+		if err := c.Authorize(op, name); err != nil {
+			return nil, err
+		}
 	}
 	if on, ok := destination.CutVirtual(name); ok {
 		return nil, fmt.Errorf("%w: %q is what its group takes from the topic %q; send to that", ErrUnsupported, name, on)
@@ -403,6 +434,7 @@ func (c *Connection) Close(ctx context.Context) error {
 	c.closed = true
 	sessions := c.sessionList()
 	c.mu.Unlock()
+	c.unwatch()
 	for _, s := range sessions {
 		s.Close()
 	}

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -63,8 +64,8 @@ func TestAuthorize(t *testing.T) {
 		call func(c *session.Connection, s *session.Session) error
 	}{
 		{session.OperationConnect, "shop", func(c *session.Connection, _ *session.Session) error { return c.SetClientID("shop") }},
-		{session.OperationDescribe, "q", func(c *session.Connection, _ *session.Session) error {
-			_, err := c.Resolve(ctx, "q", 0)
+		{session.OperationDescribe, "none", func(c *session.Connection, _ *session.Session) error {
+			_, err := c.Resolve(ctx, "none", 0) // that it is not there is not for everybody to know
 			return err
 		}},
 		{session.OperationCreate, "new", func(c *session.Connection, _ *session.Session) error {
@@ -81,10 +82,6 @@ func TestAuthorize(t *testing.T) {
 		}},
 		{session.OperationSubscribe, "s", func(c *session.Connection, _ *session.Session) error { return c.Unsubscribe(ctx, "s", true) }},
 		{session.OperationConsume, "q", func(_ *session.Connection, s *session.Session) error {
-			_, err := s.Consume(ctx, session.Spec{Destination: "q"}, &sink{})
-			return err
-		}},
-		{session.OperationDescribe, "q", func(_ *session.Connection, s *session.Session) error {
 			_, err := s.Consume(ctx, session.Spec{Destination: "q"}, &sink{})
 			return err
 		}},
@@ -558,5 +555,45 @@ func wait(t *testing.T, c chan struct{}) {
 	case <-c:
 	case <-time.After(10 * time.Second):
 		t.Fatal("nothing came")
+	}
+}
+
+// A right that is taken away ends the consumers that have it, and no others.
+func TestRulesChange(t *testing.T) {
+	b, err := broker.Open(broker.Options{Dir: t.TempDir(), Authorization: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	create(t, b, "q", destination.KindQueue, nil)
+	create(t, b, "r", destination.KindQueue, nil)
+	rule := session.ACL{
+		Resource: destination.ResourceTopic, Name: "q", Pattern: destination.PatternLiteral, Principal: "User:ann", Host: "*",
+		Operation: destination.AccessRead, Effect: destination.EffectAllow,
+	}
+	other := rule
+	other.Name = "r"
+	if err := b.CreateACLs(ctx, rule, other); err != nil {
+		t.Fatal(err)
+	}
+	s := openSession(t, connect(t, b, session.Options{Principal: session.Principal{Name: "ann"}}))
+	gone, stays := &sink{}, &sink{}
+	for name, k := range map[string]*sink{"q": gone, "r": stays} {
+		if _, err := s.Consume(ctx, session.Spec{Destination: name}, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := "q"
+	if _, err := b.DeleteACLs(ctx, session.ACLFilter{Name: &name}); err != nil {
+		t.Fatal(err)
+	}
+	ended := func(k *sink) error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.ended
+	}
+	is(t, ended(gone), session.ErrUnauthorized)
+	if err := ended(stays); err != nil {
+		t.Errorf("closed as well: %v", err)
 	}
 }

@@ -53,7 +53,7 @@ func (m *memory) ChangeACLs(add, remove []destination.ACL) error {
 func authority(t testing.TB, supers ...string) (*Authority, *memory) {
 	t.Helper()
 	m := &memory{users: map[string]User{}, acls: map[destination.ACL]bool{}}
-	return New(m, nil, nil, supers, []byte("secret")), m
+	return New(m, nil, nil, supers, []byte("secret"), func() {}), m
 }
 
 func allow(r destination.ResourceType, name, user string, a destination.Access) destination.ACL {
@@ -243,7 +243,7 @@ func TestPassword(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	again := New(m, []User{m.users["ann"]}, nil, nil, []byte("secret"))
+	again := New(m, []User{m.users["ann"]}, nil, nil, []byte("secret"), func() {})
 	if _, err := again.Password("ann", "sécret"); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}

@@ -39,6 +39,7 @@ type Authority struct {
 	supers  map[string]bool
 	secret  []byte
 	nobody  *Hash         // what the password of somebody who is not there is compared with
+	changed func()        // is called when the rules have changed
 	hashing chan struct{} // bounds the hashings at once, of which each takes memory
 
 	mu     sync.Mutex // of changes
@@ -46,10 +47,11 @@ type Authority struct {
 	policy atomic.Pointer[policy]
 }
 
-// New returns an Authority over what a Store keeps. Supers may do everything. The secret
+// New returns an Authority over what a Store keeps, which calls changed when the rules have
+// changed. Supers may do everything. The secret
 // is what verifiers of users that are not there are made from: it should stay the same.
-func New(s Store, users []User, acls []destination.ACL, supers []string, secret []byte) *Authority {
-	a := &Authority{store: s, supers: map[string]bool{}, secret: secret, nobody: newHash("nobody"), hashing: make(chan struct{}, runtime.GOMAXPROCS(0))}
+func New(s Store, users []User, acls []destination.ACL, supers []string, secret []byte, changed func()) *Authority {
+	a := &Authority{store: s, supers: map[string]bool{}, secret: secret, changed: changed, nobody: newHash("nobody"), hashing: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	for _, name := range supers {
 		a.supers[name] = true
 	}
@@ -313,19 +315,27 @@ func (a *Authority) DeleteACLs(f destination.ACLFilter) (deleted []destination.A
 }
 
 func (a *Authority) changeACLs(change func(rules map[destination.ACL]struct{}) (add, remove []destination.ACL)) error {
+	if done, err := a.applyACLs(change); err != nil || !done {
+		return err
+	}
+	a.changed()
+	return nil
+}
+
+func (a *Authority) applyACLs(change func(rules map[destination.ACL]struct{}) (add, remove []destination.ACL)) (done bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	rules := maps.Clone(a.policy.Load().rules)
 	add, remove := change(rules)
 	if len(add)+len(remove) == 0 {
-		return nil
+		return false, nil
 	}
 	if len(rules) > MaxACLs && len(add) > 0 {
-		return fmt.Errorf("%w: there may be %d rules", destination.ErrBusy, MaxACLs)
+		return false, fmt.Errorf("%w: there may be %d rules", destination.ErrBusy, MaxACLs)
 	}
 	if err := a.store.ChangeACLs(add, remove); err != nil {
-		return err
+		return false, err
 	}
 	a.policy.Store(newPolicy(rules))
-	return nil
+	return true, nil
 }

@@ -340,6 +340,11 @@ func (l *receiver) message(id uint32, settled bool, state *codec.State, payload 
 		return l.messageToAll(id, settled, state)
 	}
 	d := l.d
+	if d != nil {
+		if err := c.sendable(d); err != nil { // the rules may have changed
+			return err
+		}
+	}
 	if d == nil {
 		var err error
 		if d, err = c.named(in.to, in.toKind); err != nil {

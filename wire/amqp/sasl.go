@@ -21,7 +21,8 @@ func (c *connection) authenticate() error {
 		return err
 	}
 	switch {
-	case h == codec.HeaderAMQP && o.Authenticate == nil:
+	case h == codec.HeaderAMQP && (o.Authenticate == nil || wire.CertifiedName(c.conn) != ""):
+		c.principal = wire.CertifiedName(c.conn) // §5.2.1: TLS has said who it is
 		c.write(codec.HeaderAMQP[:])
 		return nil
 	case h != codec.HeaderSASL:

@@ -40,7 +40,7 @@ var (
 // beginExchange begins with a connection that is nobody's yet.
 func (c *connection) beginExchange(t *wire.Ticket) {
 	c.sasl.ticket = t
-	if c.server.options.Authenticate == nil {
+	if c.user = wire.CertifiedName(c.conn); c.server.options.Authenticate == nil || c.user != "" {
 		c.known()
 	} else if limit := t.HandshakeTimeout(); limit > 0 {
 		_ = c.conn.SetReadDeadline(time.Now().Add(limit))

@@ -98,8 +98,8 @@ func (c *connection) leave() {
 
 func (c *connection) run(t *wire.Ticket) {
 	defer c.cancel(session.ErrClosed)
-	if c.server.options.Authenticate == nil {
-		if err := c.open(""); err != nil {
+	if name := wire.CertifiedName(c.conn); c.server.options.Authenticate == nil || name != "" {
+		if err := c.open(name); err != nil {
 			c.server.Refuse(c.conn, err)
 			return
 		}

@@ -47,6 +47,9 @@ func (c *connection) get(cmd *command) error {
 
 // take takes from a queue; nil if it is empty, or not there.
 func (c *connection) take(name string) (*message, *taker, error) {
+	if err := c.state.Authorize(session.OperationConsume, name); err != nil { // the rules may have changed
+		return nil, nil, err
+	}
 	t, err := c.taker(name)
 	if errors.Is(err, session.ErrNotFound) {
 		return nil, nil, nil

@@ -190,7 +190,7 @@ func (c *connection) connect() error {
 	}
 	o := c.server.options
 	who := session.Principal{Host: wire.Host(c.conn.RemoteAddr())}
-	if o.Authenticate != nil {
+	if who.Name = wire.CertifiedName(c.conn); o.Authenticate != nil && (who.Name == "" || f.Get("login") != "") {
 		if who.Name, err = o.Authenticate(f.Get("login"), f.Get("passcode")); err != nil {
 			return err
 		}

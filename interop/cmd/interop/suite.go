@@ -110,6 +110,10 @@ var suites = []suite{
 		limit: 4 * time.Minute, command: python("memcache_suite.py"), reads: tap,
 	},
 	{
+		name: "access", what: "users, certificates and rules, the same at every door", ours: true,
+		limit: 4 * time.Minute, command: ownTests("access"), reads: goTests,
+	},
+	{
 		name: "adopt", what: "the data directory of a real Kafka broker, taken over", ours: true,
 		limit: 4 * time.Minute, command: ownTests("adopt"), reads: goTests,
 	},

@@ -47,7 +47,7 @@ func (c *connection) handshake(t *wire.Ticket) error {
 func (c *connection) open(hello *native.Hello) error {
 	o := c.server.options
 	who := session.Principal{Host: wire.Host(c.conn.RemoteAddr())}
-	if o.Authenticate != nil {
+	if who.Name = wire.CertifiedName(c.conn); o.Authenticate != nil && (who.Name == "" || hello.User != "") {
 		var err error
 		if who.Name, err = o.Authenticate(hello.User, hello.Password); err != nil {
 			// Why is for the broker's log: the peer learns only that it failed.

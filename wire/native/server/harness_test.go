@@ -223,8 +223,9 @@ func (b *small) Authorize(_ session.Principal, _ session.Operation, resource str
 	return nil
 }
 
-func (b *small) Epoch() int32       { return 1 }
-func (b *small) NextNumber() uint64 { return b.numbers.Add(1) }
+func (b *small) WatchAccess(func()) func() { return func() {} }
+func (b *small) Epoch() int32              { return 1 }
+func (b *small) NextNumber() uint64        { return b.numbers.Add(1) }
 
 // changesNow returns what was asked for that changes something.
 func (b *small) changesNow() []string {

@@ -68,6 +68,9 @@ func (c *connection) sendTo(s *session.Session, f *native.Send, payload []byte) 
 		return nil, fmt.Errorf("destination handle %d: %w on this connection; resolve the destination first", f.Handle, session.ErrNotFound)
 	}
 	d := t.destination
+	if err := c.sendable(d); err != nil { // the rules may have changed
+		return nil, err
+	}
 	if f.Partition >= uint64(len(d.Partitions)) {
 		return nil, fmt.Errorf("%w: partition %d of %q, which has %d", session.ErrInvalid, f.Partition, d.Name, len(d.Partitions))
 	}
