@@ -569,10 +569,18 @@ func (s *channel) forget(l *sender) (parts []portion) {
 	return parts
 }
 
-// giveBack has what the peer has not settled delivered again as if it had not been,
-// for nobody has said that he has seen it.
-func (s *channel) giveBack() {
-	for _, l := range s.links {
+// revoke has nothing more delivered to some links, and giveBack what the peer has not
+// settled delivered again as if it had not been, for nobody has said that he has seen it.
+func revoke(links map[uint32]link) {
+	for _, l := range links {
+		if l, ok := l.(*sender); ok {
+			l.revoke()
+		}
+	}
+}
+
+func giveBack(links map[uint32]link) {
+	for _, l := range links {
 		if l, ok := l.(*sender); ok {
 			l.giveBack()
 		}
@@ -614,11 +622,8 @@ func (s *channel) release(why *codec.Error) {
 	c.underWay.Add(1)
 	c.ordered.Do(0, func() {
 		defer c.underWay.Add(-1)
-		for _, l := range links {
-			if l, ok := l.(*sender); ok {
-				l.giveBack()
-			}
-		}
+		revoke(links)
+		giveBack(links)
 		s.close()
 		s.inner.Close()
 		for _, l := range links {

@@ -359,7 +359,10 @@ func (c *connection) end(err error) {
 	}
 	if err == nil { // it has taken its leave: what it did not settle it has not seen
 		for _, s := range c.channels {
-			s.giveBack()
+			revoke(s.links)
+		}
+		for _, s := range c.channels {
+			giveBack(s.links)
 		}
 	}
 	if err := c.state.Close(context.WithoutCancel(c.ctx)); err != nil {

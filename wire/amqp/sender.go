@@ -314,6 +314,7 @@ func (l *sender) detach(d *codec.Detach) {
 		s.mu.Lock()
 		told := l.gone // our Detach has crossed the peer's
 		s.mu.Unlock()
+		l.revoke()
 		l.giveBack()
 		if k := l.consumer.Load(); k != nil {
 			k.Close()
@@ -329,6 +330,14 @@ func (l *sender) detach(d *codec.Detach) {
 			s.c.performative(s.number, reply)
 		}
 	})
+}
+
+// revoke has nothing more delivered. It comes before giveBack, which else might be given
+// the same again.
+func (l *sender) revoke() {
+	if k := l.consumer.Load(); k != nil {
+		k.Revoke()
+	}
 }
 
 // giveBack has what the peer has not settled delivered again, as if it had not

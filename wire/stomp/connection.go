@@ -296,6 +296,11 @@ func (c *connection) disconnect(f *frame.Frame) error {
 	c.left = true
 	c.endPass() // what follows may wait
 	for _, s := range c.subscriptions {
+		if s.consumer != nil {
+			s.consumer.Revoke() // before any gives back what another might get
+		}
+	}
+	for _, s := range c.subscriptions {
 		if err := s.close(); err != nil {
 			return err
 		}
