@@ -22,7 +22,7 @@ import (
 // amqpPeers are measured one after the other in each round.
 var amqpPeers = []amqpPeer{
 	{name: "polylog", start: func(s *amqpSettings, dir string) (*server, error) {
-		return child(dir, nil, s.binary, "serve", "--data", "{dir}/data", "--native-listen", "", "--kafka-listen", "", "--stomp-listen", "", "--amqp-listen", "{addr}")
+		return child(dir, nil, s.binary, "serve", "--data", "{dir}/data", "--native-listen", "", "--kafka-listen", "", "--stomp-listen", "", "--http-listen", "", "--amqp-listen", "{addr}")
 	}},
 	{name: "artemis", start: startArtemis},
 	{name: "rabbitmq-quorum", start: startRabbit, queue: "/amq/queue/bench", user: "guest", untransacted: true},

@@ -124,7 +124,7 @@ func buildTool(dir string) (string, error) {
 func (s *kafkaSettings) startKafka(peer int, dir string) (*server, error) {
 	p := kafkaPeers[peer]
 	if p.properties == nil {
-		return child(dir, nil, s.binary, "serve", "--data", "{dir}/data", "--native-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--kafka-listen", "{addr}")
+		return child(dir, nil, s.binary, "serve", "--data", "{dir}/data", "--native-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--http-listen", "", "--kafka-listen", "{addr}")
 	}
 	args := append([]string{"--port", "{port}", "--dir", "{dir}/kafka"}, p.properties...)
 	return child(dir, []string{"KAFKA_HEAP_OPTS=-Xms1g -Xmx1g"}, s.broker, args...)

@@ -23,7 +23,7 @@ func (p polylogPeer) start(dir string) (*server, error) {
 		return nil, err
 	}
 	debug := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	s, err := child(dir, nil, p.binary, "serve", "--data", "{dir}/data", "--native-listen", "{addr}", "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--debug-listen", debug)
+	s, err := child(dir, nil, p.binary, "serve", "--data", "{dir}/data", "--native-listen", "{addr}", "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--http-listen", "", "--debug-listen", debug)
 	if err != nil {
 		return nil, err
 	}

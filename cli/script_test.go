@@ -27,6 +27,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("POLYLOG_KAFKA_LISTEN", "") // one address cannot serve all scripts
 			env.Setenv("POLYLOG_AMQP_LISTEN", "")
 			env.Setenv("POLYLOG_STOMP_LISTEN", "")
+			env.Setenv("POLYLOG_HTTP_LISTEN", "")
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -64,7 +64,7 @@ func readyLine(s *embed.Server, data string, recovered time.Duration) string {
 	for _, door := range []struct {
 		name    string
 		address net.Addr
-	}{{"amqp", s.AMQPAddr()}, {"stomp", s.STOMPAddr()}, {"memcache", s.MemcacheAddr()}} {
+	}{{"amqp", s.AMQPAddr()}, {"stomp", s.STOMPAddr()}, {"memcache", s.MemcacheAddr()}, {"http", s.HTTPAddr()}} {
 		if door.address != nil {
 			doors += door.name + "=" + door.address.String() + " "
 		}
@@ -154,6 +154,7 @@ func (r *run) serverOptions(data string, log *slog.Logger) embed.Options {
 		AMQP:     wire.Config{Address: c.text("serve.amqp-listen"), Insecure: c.on("serve.insecure")},
 		STOMP:    wire.Config{Address: c.text("serve.stomp-listen"), Insecure: c.on("serve.insecure")},
 		Memcache: wire.Config{Address: c.text("serve.memcache-listen"), Insecure: c.on("serve.insecure")},
+		HTTP:     wire.Config{Address: c.text("serve.http-listen"), Insecure: c.on("serve.insecure")},
 		BrokerID: int32(c.number("serve.broker-id")),
 		Limits:   wire.Limits{Connections: limit(c.number("serve.max-connections")), PerAddress: limit(c.number("serve.max-connections-per-address"))},
 		Native:   server.Options{Heartbeat: c.duration("serve.heartbeat")},

@@ -62,6 +62,7 @@ var settings = []*setting{
 	{name: "amqp-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:5672", doc: "where AMQP 1.0 is spoken, for Java's JMS clients and others; empty closes this door, port 0 takes any free one"},
 	{name: "stomp-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:61613", doc: "where STOMP is spoken; empty closes this door, port 0 takes any free one"},
 	{name: "memcache-listen", section: sectionServe, kind: kindAddress, doc: "where memcached's protocol is spoken, in which set puts and get takes: 127.0.0.1:22201, as MemcacheQ has it; empty, the default, keeps this door closed"},
+	{name: "http-listen", section: sectionServe, kind: kindAddress, fallback: "127.0.0.1:7480", doc: "where HTTP is spoken, with STOMP over WebSocket at /ws and metrics; empty closes this door, port 0 takes any free one"},
 	{name: "broker-id", section: sectionServe, kind: kindNumber, fallback: "1", doc: "what Kafka's clients know this broker by (broker.id)"},
 	{name: "auth", section: sectionServe, kind: kindSwitch, fallback: "false", doc: "ask everybody who they are, and let the rules say what they may do; the first start makes a user admin and says its password"},
 	{name: "super-users", section: sectionServe, kind: kindText, fallback: "admin", doc: "users that may do everything, whatever the rules say, with commas between them"},

@@ -28,7 +28,7 @@ func (b *broker) start() error {
 		b.url = "polylog://" + b.address
 		l.Close()
 	}
-	b.cmd = exec.Command(b.program, "serve", "--data", b.dir, "--native-listen", b.address, "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", "")
+	b.cmd = exec.Command(b.program, "serve", "--data", b.dir, "--native-listen", b.address, "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--http-listen", "")
 	b.cmd.Stderr = &b.errors
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {

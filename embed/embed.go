@@ -29,6 +29,7 @@ import (
 	"github.com/polylog-mq/polylog/session"
 	"github.com/polylog-mq/polylog/wire"
 	"github.com/polylog-mq/polylog/wire/amqp"
+	"github.com/polylog-mq/polylog/wire/http"
 	"github.com/polylog-mq/polylog/wire/kafka"
 	"github.com/polylog-mq/polylog/wire/memcache"
 	"github.com/polylog-mq/polylog/wire/native/server"
@@ -57,6 +58,9 @@ type Options struct {
 	// Memcache is where memcached's protocol is spoken; without an address, nowhere.
 	// Its Authenticated is worked out from Native.
 	Memcache wire.Config
+	// HTTP is where HTTP is spoken; without an address, nowhere. Its Authenticated is
+	// worked out from Native.
+	HTTP wire.Config
 	// TLS, if set, is what every connection from the network is wrapped in.
 	TLS *tls.Config
 	// BrokerID is what Kafka's clients know the broker by. Default 1.
@@ -99,7 +103,7 @@ func (o Options) withDefaults() Options {
 	o.Broker.Dir = o.Dir
 	o.Broker.Version, o.Broker.Logger, o.Broker.CompileSelector = o.Version, o.Logger, compileSelector
 	o.Native.Name, o.Native.Logger, o.Native.CompileSelector = "polylog "+o.Version, o.Logger, compileSelector
-	for _, c := range []*wire.Config{&o.Listen, &o.AMQP, &o.STOMP, &o.Memcache} {
+	for _, c := range []*wire.Config{&o.Listen, &o.AMQP, &o.STOMP, &o.Memcache, &o.HTTP} {
 		c.Authenticated = o.secured()
 		if o.TLS != nil {
 			c.TLS = o.TLS
@@ -120,7 +124,7 @@ func (o *Options) secured() bool { return o.Broker.Authorization || o.Native.Aut
 
 // listens are the addresses that are to be listened on.
 func (o *Options) listens() (all []wire.Config) {
-	for _, c := range []wire.Config{o.Listen, o.AMQP, o.STOMP, o.Memcache} {
+	for _, c := range []wire.Config{o.Listen, o.AMQP, o.STOMP, o.Memcache, o.HTTP} {
 		if c.Address != "" {
 			all = append(all, c)
 		}
@@ -148,6 +152,7 @@ type Server struct {
 	amqp      *wire.Listener // nil without one
 	stomp     *wire.Listener // nil without one
 	memcache  *wire.Listener // nil without one
+	http      *wire.Listener // nil without one
 	timeout   time.Duration
 	temporary string // the directory to remove; empty: none
 
@@ -191,49 +196,83 @@ func (s *Server) listen(o Options) (err error) {
 	if o.secured() && o.Native.Authenticate == nil {
 		o.Native.Authenticate, scram = s.broker.Authority().Password, s.broker.Authority().SCRAM
 	}
-	if s.listener, err = wire.Listen(o.Listen, guard, server.New(s.broker, o.Native), o.Logger); err != nil {
+	protocols := map[string][]counted{}
+	listen := func(name string, c wire.Config, p counted) (*wire.Listener, error) {
+		l, err := wire.Listen(c, guard, p, o.Logger)
+		if err == nil {
+			protocols[name] = append(protocols[name], p)
+		}
+		return l, err
+	}
+	if s.listener, err = listen("native", o.Listen, server.New(s.broker, o.Native)); err != nil {
 		return err
 	}
 	for _, k := range o.Kafka {
-		protocol := kafka.New(s.broker, kafka.Options{
+		l, err := listen("kafka", k.Config, kafka.New(s.broker, kafka.Options{
 			NodeID: o.BrokerID, AdvertisedHost: k.AdvertisedHost, AdvertisedPort: k.AdvertisedPort, Logger: o.Logger,
 			Authenticate: o.Native.Authenticate, SCRAM: scram,
-		})
-		l, err := wire.Listen(k.Config, guard, protocol, o.Logger)
+		}))
 		if err != nil {
 			return err
 		}
 		s.kafka = append(s.kafka, l)
 	}
+	overSTOMP := stomp.New(s.broker, stomp.Options{
+		Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+	})
 	for _, door := range []struct {
+		name     string
 		config   wire.Config
-		protocol wire.Protocol
+		protocol func() counted
 		listener **wire.Listener
 	}{
-		{o.AMQP, amqp.New(s.broker, amqp.Options{
-			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, SCRAM: scram, CompileSelector: compileSelector,
-		}), &s.amqp},
-		{o.STOMP, stomp.New(s.broker, stomp.Options{
-			Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
-		}), &s.stomp},
-		{o.Memcache, memcache.New(s.broker, memcache.Options{
-			Version: o.Version, Logger: o.Logger, Authenticate: o.Native.Authenticate,
-		}), &s.memcache},
+		{"amqp", o.AMQP, func() counted {
+			return amqp.New(s.broker, amqp.Options{
+				Name: o.Native.Name, Logger: o.Logger, Authenticate: o.Native.Authenticate, SCRAM: scram, CompileSelector: compileSelector,
+			})
+		}, &s.amqp},
+		{"stomp", o.STOMP, func() counted { return overSTOMP }, &s.stomp},
+		{"memcache", o.Memcache, func() counted {
+			return memcache.New(s.broker, memcache.Options{Version: o.Version, Logger: o.Logger, Authenticate: o.Native.Authenticate})
+		}, &s.memcache},
+		{"http", o.HTTP, func() counted {
+			return http.New(s.broker, http.Options{
+				Version: o.Version, Logger: o.Logger, Authenticate: o.Native.Authenticate, CompileSelector: compileSelector,
+				Ready: s.broker.Err, Connections: func() map[string]int { return connections(protocols) }, STOMP: overSTOMP.Serve,
+			})
+		}, &s.http},
 	} {
 		if door.config.Address == "" {
 			continue
 		}
-		if *door.listener, err = wire.Listen(door.config, guard, door.protocol, o.Logger); err != nil {
+		if *door.listener, err = listen(door.name, door.config, door.protocol()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// counted is a protocol that knows how many speak it.
+type counted interface {
+	wire.Protocol
+	Connections() int
+}
+
+// connections is how many speak each protocol.
+func connections(protocols map[string][]counted) map[string]int {
+	n := map[string]int{}
+	for name, all := range protocols {
+		for _, p := range all {
+			n[name] += p.Connections()
+		}
+	}
+	return n
+}
+
 // listeners are those that are open.
 func (s *Server) listeners() []*wire.Listener {
 	all := slices.Clone(s.kafka)
-	for _, l := range []*wire.Listener{s.listener, s.amqp, s.stomp, s.memcache} {
+	for _, l := range []*wire.Listener{s.listener, s.amqp, s.stomp, s.memcache, s.http} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -264,6 +303,9 @@ func (s *Server) STOMPAddr() net.Addr { return addrOf(s.stomp) }
 
 // MemcacheAddr is where memcached's protocol is spoken; nil if nowhere.
 func (s *Server) MemcacheAddr() net.Addr { return addrOf(s.memcache) }
+
+// HTTPAddr is where HTTP is spoken; nil if nowhere.
+func (s *Server) HTTPAddr() net.Addr { return addrOf(s.http) }
 
 func addrOf(l *wire.Listener) net.Addr {
 	if l == nil {

@@ -132,7 +132,7 @@ func TestAdopt(t *testing.T) {
 	if again := run(t, polylog, "adopt", "--data", data, "-o", "jsonl", filepath.Join(dir, "data")); again != "" {
 		t.Errorf("adopted again: %s", again)
 	}
-	broker := start(t, polylog, "serve", "--data", data, "--native-listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--amqp-listen", "", "--stomp-listen", "")
+	broker := start(t, polylog, "serve", "--data", data, "--native-listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--amqp-listen", "", "--stomp-listen", "", "--http-listen", "")
 	url := "polylog://" + broker.word("native=")
 
 	// Through a queue: all that was committed, once.

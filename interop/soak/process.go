@@ -69,7 +69,7 @@ func newProcess(ctx context.Context, o *options) (*process, error) {
 		if p.program, err = filepath.Abs(p.program); err != nil {
 			return nil, err
 		}
-		p.arguments = []string{"serve", "--data", data, "--native-listen", "", "--kafka-listen", p.address, "--amqp-listen", "", "--stomp-listen", ""}
+		p.arguments = []string{"serve", "--data", data, "--native-listen", "", "--kafka-listen", p.address, "--amqp-listen", "", "--stomp-listen", "", "--http-listen", ""}
 	case "kafka":
 		java := filepath.Join(root, "interop", "java")
 		if err := run(ctx, java, "./build"); err != nil {

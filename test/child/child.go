@@ -38,7 +38,7 @@ func Start(binary, dir string, before []string, more ...string) (*Broker, error)
 	}
 	addr := l.Addr().String()
 	l.Close()
-	args := append(append(append([]string{}, before...), binary, "serve", "--data", dir, "--native-listen", addr, "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", ""), more...)
+	args := append(append(append([]string{}, before...), binary, "serve", "--data", dir, "--native-listen", addr, "--kafka-listen", "", "--amqp-listen", "", "--stomp-listen", "", "--http-listen", ""), more...)
 	b := &Broker{URL: "polylog://" + addr, cmd: exec.Command(args[0], args[1:]...), ended: make(chan struct{})}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	b.cmd.Stderr = &b.errors

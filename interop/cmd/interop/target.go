@@ -69,7 +69,7 @@ func newTarget(ctx context.Context, o options, work string) (*target, error) {
 		}
 		program, err := filepath.Abs(program)
 		return &target{program: program, arguments: func(data string, port int) []string {
-			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--memcache-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
+			return []string{"serve", "--data", data, "--native-listen", "127.0.0.1:0", "--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--memcache-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--kafka-listen", loopback(port)}
 		}}, err
 	case "kafka":
 		java := filepath.Join(o.module, "java")

@@ -43,7 +43,7 @@ public class RestartTest extends Client {
 
   private void run(String listen) throws IOException {
     broker = new ProcessBuilder(System.getProperty("polylog.binary"), "serve", "--data", data.resolve("data").toString(),
-        "--native-listen", "127.0.0.1:0", "--kafka-listen", "", "--amqp-listen", listen, "--stomp-listen", "", "--log-level", "error")
+        "--native-listen", "127.0.0.1:0", "--kafka-listen", "", "--amqp-listen", listen, "--stomp-listen", "", "--http-listen", "", "--log-level", "error")
         .redirectError(ProcessBuilder.Redirect.INHERIT).start();
     BufferedReader out = broker.inputReader();
     String ready = out.readLine();
