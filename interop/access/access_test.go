@@ -39,7 +39,7 @@ import (
 func secured(t *testing.T, o embed.Options) *embed.Server {
 	t.Helper()
 	loopback := wire.Config{Address: "127.0.0.1:0"}
-	o.Listen, o.AMQP, o.STOMP, o.Memcache, o.Kafka = loopback, loopback, loopback, loopback, []embed.KafkaListener{{Config: loopback}}
+	o.Listen, o.AMQP, o.STOMP, o.Memcache, o.HTTP, o.Kafka = loopback, loopback, loopback, loopback, loopback, []embed.KafkaListener{{Config: loopback}}
 	o.Broker.Authorization = true
 	s, err := embed.Start(o)
 	if err != nil {

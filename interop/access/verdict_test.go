@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +211,34 @@ var doors = map[string]door{
 					return false, errors.New("nothing came")
 				}
 			},
+		}
+	},
+	"HTTP": func(t *testing.T, s *embed.Server, user string) map[session.Operation]func(string) (bool, error) {
+		ask := func(method, path, body string) (bool, error) {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.HTTPAddr().String()+path, strings.NewReader(body))
+			if err != nil {
+				return false, err
+			}
+			r.SetBasicAuth(user, user+"'s password")
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return false, err
+			}
+			defer response.Body.Close()
+			_, _ = io.Copy(io.Discard, response.Body) // so that the connection stays, whose password is known
+			switch response.StatusCode {
+			case http.StatusOK, http.StatusCreated:
+				return true, nil
+			case http.StatusForbidden:
+				return false, nil
+			}
+			return false, errors.New(response.Status)
+		}
+		return map[session.Operation]func(string) (bool, error){
+			session.OperationSend:     func(name string) (bool, error) { return ask("POST", "/v1/queues/"+name+"/messages", "x") },
+			session.OperationConsume:  func(name string) (bool, error) { return ask("POST", "/v1/queues/"+name+"/take?ack=auto&timeout=10s", "") },
+			session.OperationBrowse:   func(name string) (bool, error) { return ask("GET", "/v1/queues/"+name+"/messages?limit=1", "") },
+			session.OperationDescribe: func(name string) (bool, error) { return ask("GET", "/v1/destinations/"+name, "") },
 		}
 	},
 	"memcache": func(t *testing.T, s *embed.Server, user string) map[session.Operation]func(string) (bool, error) {

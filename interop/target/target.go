@@ -58,6 +58,9 @@ func STOMP(t testing.TB) string { return variable(t, "INTEROP_STOMP") }
 // Memcache is where the broker under test speaks memcached's protocol; see Native.
 func Memcache(t testing.TB) string { return variable(t, "INTEROP_MEMCACHE") }
 
+// HTTP is where the broker under test speaks HTTP; see Native.
+func HTTP(t testing.TB) string { return variable(t, "INTEROP_HTTP") }
+
 // Data is the data directory of the broker under test; see Native.
 func Data(t testing.TB) string { return variable(t, "INTEROP_DATA") }
 

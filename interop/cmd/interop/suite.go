@@ -102,12 +102,24 @@ var suites = []suite{
 		limit: 4 * time.Minute, command: python("stomp_suite.py"), reads: tap,
 	},
 	{
+		name: "stompjs", what: "programs with @stomp/stompjs over WebSocket (Node.js)", ours: true,
+		limit: 4 * time.Minute, command: node("stompjs.test.mjs"), reads: tap,
+	},
+	{
+		name: "curl", what: "programs with curl", ours: true,
+		limit: 4 * time.Minute, command: ownTests("curl"), reads: goTests,
+	},
+	{
 		name: "memcache", what: "programs with gomemcache and libmemcached's tools, and what other doors see of their messages", ours: true,
 		limit: 4 * time.Minute, command: ownTests("memcache"), reads: goTests,
 	},
 	{
 		name: "python-memcached", what: "programs with python-memcached of Debian", ours: true,
 		limit: 4 * time.Minute, command: python("memcache_suite.py"), reads: tap,
+	},
+	{
+		name: "matrix", what: "what one door has written, read through every other", ours: true,
+		limit: 4 * time.Minute, command: ownTests("matrix"), reads: goTests,
 	},
 	{
 		name: "access", what: "users, certificates and rules, the same at every door", ours: true,
@@ -182,6 +194,8 @@ func (e *environment) variables() []string {
 		"INTEROP_AMQP=" + e.broker.amqp,
 		"INTEROP_STOMP=" + e.broker.stomp,
 		"INTEROP_MEMCACHE=" + e.broker.memcache,
+		"INTEROP_HTTP=" + e.broker.http,
+		"INTEROP_README=" + filepath.Join(e.module, "..", "README.md"),
 		"INTEROP_DATA=" + e.broker.data,
 	}
 	if e.broker.native != "" && e.target.program != "" {

@@ -41,6 +41,7 @@ type broker struct {
 	amqp     string // likewise
 	stomp    string // likewise
 	memcache string // likewise
+	http     string // likewise
 	data     string // data directory, or empty: it is not ours
 	cmd      *exec.Cmd
 	ended    chan error
@@ -145,7 +146,7 @@ func (t *target) start(dir string, port int, log io.Writer) (*broker, error) {
 	select {
 	case line := <-ready:
 		b.kafka, b.native = loopback(port), field(line, "native")
-		b.amqp, b.stomp, b.memcache = field(line, "amqp"), field(line, "stomp"), field(line, "memcache")
+		b.amqp, b.stomp, b.memcache, b.http = field(line, "amqp"), field(line, "stomp"), field(line, "memcache"), field(line, "http")
 		if !strings.Contains(line, b.kafka) {
 			_ = b.stop()
 			return nil, fmt.Errorf("%s does not listen on %s: ready%s", filepath.Base(t.program), b.kafka, line)
