@@ -235,8 +235,10 @@ var doors = map[string]door{
 			return false, errors.New(response.Status)
 		}
 		return map[session.Operation]func(string) (bool, error){
-			session.OperationSend:     func(name string) (bool, error) { return ask("POST", "/v1/queues/"+name+"/messages", "x") },
-			session.OperationConsume:  func(name string) (bool, error) { return ask("POST", "/v1/queues/"+name+"/take?ack=auto&timeout=10s", "") },
+			session.OperationSend: func(name string) (bool, error) { return ask("POST", "/v1/queues/"+name+"/messages", "x") },
+			session.OperationConsume: func(name string) (bool, error) {
+				return ask("POST", "/v1/queues/"+name+"/take?ack=auto&timeout=10s", "")
+			},
 			session.OperationBrowse:   func(name string) (bool, error) { return ask("GET", "/v1/queues/"+name+"/messages?limit=1", "") },
 			session.OperationDescribe: func(name string) (bool, error) { return ask("GET", "/v1/destinations/"+name, "") },
 		}
