@@ -285,8 +285,8 @@ public class QueueTest extends Client {
     Queue q = queue(s);
     MessageProducer p = s.createProducer(q);
     p.setDeliveryDelay(700);
-    p.send(s.createTextMessage("later"));
     long sent = System.currentTimeMillis();
+    p.send(s.createTextMessage("later"));
     p.setDeliveryDelay(0);
     p.send(s.createTextMessage("now"));
     MessageConsumer k = s.createConsumer(q);
